@@ -1,0 +1,91 @@
+//! What the data plane hears and orders: the whole conversation between the machine of one
+//! listener thread and the engine under it.
+
+use crate::base::address::{Address, Peer};
+use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
+use crate::plan::Plan;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// What happened. The engine reports nothing about a socket before `Adopt` or `Connect` named
+/// it, and nothing after `Closed`.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client connected. Must be answered by `Adopt` or `TurnAway` in the same step.
+    Accepted { door: DoorId, arrival: Arrival, peer: Peer },
+    /// Bytes arrived, never none. After `Hold` none arrive until `Recv`.
+    Received { id: SocketId, bytes: &'a [u8] },
+    /// The peer ended its direction (FIN). Also held back by `Hold`.
+    Ended { id: SocketId },
+    /// Reading failed (reset, timed out): both directions are dead. `End` is still owed.
+    Broken { id: SocketId },
+    /// Writing failed; what the peer had sent may still be read. Unsent bytes are dropped.
+    Unwritable { id: SocketId },
+    /// The kernel would not take all that was sent: `bytes` wait in the engine. Told when a
+    /// backlog first forms, at progress, and with 0 when it is gone; never told if all went at once.
+    Backlog { id: SocketId, bytes: usize },
+    /// A `Connect` succeeded; reading begins only with `Recv`.
+    Connected { id: SocketId },
+    /// A `Connect` failed; the engine has forgotten the id, no `Closed` follows.
+    Refused { id: SocketId },
+    /// An `End` is carried out; the engine has forgotten the id. `unsent` bytes were dropped.
+    Closed { id: SocketId, unsent: usize },
+    /// A new configuration; `doors[i]` is the door of the plan's listener `i`.
+    Planned { plan: Arc<Plan>, doors: Arc<[DoorId]> },
+    /// The server of a `command` pool became reachable, or (`None`) is gone.
+    Served { pool: String, server: ServerIndex, address: Option<Address> },
+    /// Accept no more; finish what runs. `Effect::Drained` follows when nothing is left.
+    Draining,
+    /// Nothing but time passed.
+    Woken,
+}
+
+/// What to do. Effects of one socket are carried out in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The accepted connection is known as `id` from now on. Reading begins only with `Recv`.
+    Adopt { arrival: Arrival, id: SocketId },
+    /// Close the accepted connection unseen.
+    TurnAway { arrival: Arrival },
+    /// Deliver what arrives, until `Hold`. Idempotent.
+    Recv { id: SocketId },
+    /// Deliver nothing more until `Recv`; the engine keeps (bounded) what it already has.
+    Hold { id: SocketId },
+    /// Write this range of [`Outbox::bytes`].
+    Send { to: SocketId, range: Range<usize> },
+    /// Write this range of the bytes of the `Received` being handled.
+    Forward { to: SocketId, range: Range<usize> },
+    /// Connect a new socket.
+    Connect { id: SocketId, address: Arc<Address> },
+    /// End a connection.
+    End { id: SocketId, how: Ending },
+    /// After `Draining`: no client connection is left.
+    Drained,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Write out the backlog, then `shutdown(SHUT_WR)`; reading goes on. No `Closed` follows:
+    /// a later `End` with another ending is owed.
+    Shutdown,
+    /// Write out the backlog, then shut down and close. `Closed` follows.
+    Flushed,
+    /// Shut down and close now; the backlog is dropped. `Closed` follows.
+    Now,
+    /// Close with a TCP reset, so that a truncated answer cannot look whole. `Closed` follows.
+    Reset,
+}
+
+/// Where a step leaves its orders. The owner clears `effects` after each step and `bytes` and
+/// `log` after each turn; capacities stay, so that a steady state allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pub effects: Vec<Effect>,
+    /// What `Effect::Send` refers to; stands until the turn's writes are carried out.
+    pub bytes: Vec<u8>,
+    /// Finished lines of the access log.
+    pub log: Vec<u8>,
+}

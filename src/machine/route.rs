@@ -1,0 +1,1 @@
+//! Door, host and path to a pool.
