@@ -31,4 +31,5 @@ pub const LOG_BACKLOG_MAX: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(RESPONSE_HEAD_SIZE_MAX <= HEAD_SIZE_MAX);
 const _: () = assert!(AHEAD_SIZE_MAX <= HEAD_SIZE_MAX);
-const _: () = assert!(POOLS_MAX <= u16::MAX as usize && LISTENERS_MAX <= u16::MAX as usize);
+const _: () = assert!(POOLS_MAX <= u16::MAX as usize);
+const _: () = assert!(LISTENERS_MAX <= u16::MAX as usize);

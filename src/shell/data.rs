@@ -7,6 +7,7 @@ use crate::machine::listener::Shared;
 use crate::machine::tally::Tally;
 use crate::plan::{EngineChoice, Plan};
 use crate::shell::logs::AccessSender;
+use crate::sys::engine::Counters;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -73,6 +74,6 @@ pub enum Report {
     Counters {
         thread: u16,
         tally: Box<Tally>,
-        engine: Box<crate::sys::engine::Counters>,
+        engine: Box<Counters>,
     },
 }
