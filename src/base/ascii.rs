@@ -1,5 +1,7 @@
 //! Small questions about ASCII bytes that several floors ask.
 
+use alloc::vec::Vec;
+
 /// Decimal digits to a number; `None` for anything else, for nothing, and on overflow.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
@@ -23,7 +25,7 @@ pub fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// Appends a number in decimal, without allocation or formatting machinery.
-pub fn push_decimal(out: &mut alloc::vec::Vec<u8>, mut number: u64) {
+pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
@@ -47,7 +49,7 @@ mod tests {
         for bad in [&b""[..], b"+1", b"-1", b"1 ", b"0x1", b"18446744073709551616"] {
             assert_eq!(decimal(bad), None, "{bad:?}");
         }
-        let mut out = alloc::vec::Vec::new();
+        let mut out = Vec::new();
         for number in [0, 7, 10, u64::MAX] {
             out.clear();
             push_decimal(&mut out, number);
