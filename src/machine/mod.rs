@@ -1,6 +1,10 @@
 //! Floor 2, pure: everything that decides. Machines have one shape, `step(now, input, out)`;
 //! inputs are past tense, effects imperative; none of them sees a descriptor or a clock.
 
+pub mod cause;
 pub mod listener;
+pub mod record;
 pub mod route;
+pub mod shelf;
 pub mod tally;
+pub mod upstream;

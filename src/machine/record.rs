@@ -1,6 +1,6 @@
 //! One line of the access log, from the listener's own facts: JSON or the combined format.
 
-use crate::base::address::Peer;
+use crate::base::address::{Address, Peer};
 use crate::base::ascii::push_decimal;
 use crate::base::time::Instant;
 use crate::http::date::Civil;
@@ -12,6 +12,7 @@ use core::time::Duration;
 
 /// Longest excerpt of a client's text in a line; what is cut shows as `...`.
 const EXCERPT_SIZE_MAX: usize = 1024;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// What a line needs of a request's head after the head is gone, in one vector.
 #[derive(Debug, Default)]
@@ -77,7 +78,7 @@ pub struct Record<'a> {
     /// From the request's way to the server until the response head; `None` without a server.
     pub upstream: Option<Duration>,
     pub pool: Option<&'a str>,
-    pub server: Option<&'a dyn core::fmt::Display>,
+    pub server: Option<&'a Address>,
     /// Why the answer is not the server's own; empty when it is.
     pub reason: &'static str,
 }
@@ -168,7 +169,6 @@ fn push_text(out: &mut Vec<u8>, before: &str, text: &[u8]) {
         if is_plain(byte) {
             out.push(*byte);
         } else {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
             out.extend_from_slice(b"\\u00");
             out.push(HEX[usize::from(byte >> 4)]);
             out.push(HEX[usize::from(byte & 15)]);
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use alloc::string::String;
 
-    fn record<'a>(notes: &'a Notes, server: &'a dyn core::fmt::Display) -> Record<'a> {
+    fn record<'a>(notes: &'a Notes, server: &'a Address) -> Record<'a> {
         Record {
             wall: 1_795_249_713_123_456_789,
             peer: Peer::Tcp("192.0.2.7:4711".parse().unwrap()),
@@ -235,7 +235,7 @@ mod tests {
     fn a_line_is_one_line_whatever_the_client_sent() {
         let parts: [&[u8]; 6] = [b"id1", b"GET", b"/a\"b\\\n\xff", b"h", b"ag\x1bent", b""];
         let notes = Notes::new(Vec::new(), &parts);
-        let server = "127.0.0.1:9";
+        let server = Address::Tcp("127.0.0.1:9".parse().unwrap());
         let mut line = Vec::new();
         record(&notes, &server).write(LogFormat::Json, &mut line);
         let text = String::from_utf8(line).unwrap();

@@ -69,13 +69,7 @@ impl Listener {
         send_from(out, id, start);
     }
 
-    pub(super) fn check_received(
-        &mut self,
-        now: Instant,
-        l: u32,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) {
+    pub(super) fn check_received(&mut self, now: Instant, l: u32, bytes: &[u8], out: &mut Outbox) {
         let link = self.links.at_mut(l).expect("a live link");
         link.held.extend_from_slice(bytes);
         let mut scratch = Scratch::new();

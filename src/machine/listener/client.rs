@@ -157,11 +157,17 @@ impl Exchange {
 /// What a connection to a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
-    Connecting { client: u32 },
-    Busy { client: u32 },
+    Connecting {
+        client: u32,
+    },
+    Busy {
+        client: u32,
+    },
     Idle,
     /// Finding out whether the server is well; `is_connected` once the question is sent.
-    Checking { is_connected: bool },
+    Checking {
+        is_connected: bool,
+    },
     /// Ended; only `Closed` is awaited.
     Closing,
 }

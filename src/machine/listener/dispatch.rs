@@ -1,10 +1,10 @@
 //! Getting a request to a server: an idle connection or a new one, and the second try.
 
 use super::Listener;
+use super::Role;
 use super::client::{Duty, Link, Stage};
 use super::pass::{COPY_SIZE_MAX, Piece, pass, send_from};
 use super::seam::{Effect, Outbox};
-use super::Role;
 use crate::base::address::Peer;
 use crate::base::id::ServerIndex;
 use crate::base::time::Instant;
@@ -13,6 +13,7 @@ use crate::http::h1::head::Request;
 use crate::machine::cause::Cause;
 use crate::machine::record::{Part, push_peer};
 use crate::machine::upstream::{Slot, Unavailable};
+use alloc::vec::Vec;
 
 impl Listener {
     /// Chooses a server of the pool and sends it the request, with `body` as far as it came.
@@ -45,13 +46,7 @@ impl Listener {
         }
     }
 
-    fn emit_head(
-        &mut self,
-        now: Instant,
-        c: u32,
-        request: &Request<'_, '_>,
-        into: &mut alloc::vec::Vec<u8>,
-    ) {
+    fn emit_head(&mut self, now: Instant, c: u32, request: &Request<'_, '_>, into: &mut Vec<u8>) {
         let start_micros = self.wall.saturating_add(now.0) / 1000;
         let client = self.clients.at(c).expect("a live client");
         let Some(exchange) = &client.exchange else { return };
@@ -113,14 +108,7 @@ impl Listener {
     }
 
     /// Makes a connection for the request that waits in `replay`.
-    fn connect(
-        &mut self,
-        now: Instant,
-        c: u32,
-        slot: Slot,
-        server: ServerIndex,
-        out: &mut Outbox,
-    ) {
+    fn connect(&mut self, now: Instant, c: u32, slot: Slot, server: ServerIndex, out: &mut Outbox) {
         let Some(l) = self.open_link(now, slot, server, Duty::Connecting { client: c }, out) else {
             return self.refuse(now, c, Cause::StartFailed, out);
         };
@@ -153,7 +141,7 @@ impl Listener {
             server,
             duty,
             since: now,
-            held: alloc::vec::Vec::new(),
+            held: Vec::new(),
             scanned: 0,
             backlog: 0,
             is_reading: false,

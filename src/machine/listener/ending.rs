@@ -229,7 +229,7 @@ impl Listener {
                 duration: now.since(exchange.started),
                 upstream: exchange.server.map(|_| exchange.answered.since(exchange.sent)),
                 pool: upstream.map(|upstream| upstream.pool.name.as_str()),
-                server: server.map(|address| address as &dyn core::fmt::Display),
+                server,
                 reason: exchange.cause.map_or("", Cause::word),
             };
             line.write(log.format, &mut out.log);

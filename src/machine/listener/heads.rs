@@ -5,9 +5,9 @@ use super::client::{Exchange, Phase};
 use super::pass::Piece;
 use super::seam::Outbox;
 use crate::base::time::Instant;
+use crate::http::Framing;
 use crate::http::h1::head::{self, HeadLimits, Request, Scratch};
 use crate::http::target::normal_path;
-use crate::http::Framing;
 use crate::machine::cause::Cause;
 use crate::machine::record::Notes;
 use crate::machine::route::Unrouted;
@@ -16,6 +16,7 @@ use crate::plan::{AccessLog, UnknownHost};
 
 /// A client's own request id is taken over up to this length.
 const REQUEST_ID_SIZE_MAX: usize = 64;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl Listener {
     /// Reads as many heads as can be begun: one, unless we answered it ourselves.
@@ -151,8 +152,14 @@ impl Listener {
         let text = self.shelf.take();
         let notes = if is_logged {
             let target = request.target.text();
-            let parts =
-                [id, request.method_text, target, request.host, request.user_agent, request.referer];
+            let parts = [
+                id,
+                request.method_text,
+                target,
+                request.host,
+                request.user_agent,
+                request.referer,
+            ];
             Notes::new(text, &parts)
         } else {
             Notes::new(text, &[id])
@@ -221,7 +228,6 @@ impl Listener {
             id[..sent.len()].copy_from_slice(sent);
             return (id, sent.len());
         }
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         for half in 0..2 {
             let mut bits = self.prng.draw();
             for digit in &mut id[half * 16..half * 16 + 16] {

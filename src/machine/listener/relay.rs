@@ -11,6 +11,7 @@ use crate::http::h1::emit::{self, Coding, Persistence};
 use crate::http::h1::head::{self, Response, Scratch};
 use crate::http::{Framing, Version};
 use crate::machine::cause::Cause;
+use alloc::vec::Vec;
 
 /// What reading a response head led to.
 enum Progress {
@@ -77,14 +78,7 @@ impl Listener {
     }
 
     /// Keeps a partial response head.
-    fn hold_answer(
-        &mut self,
-        now: Instant,
-        c: u32,
-        l: u32,
-        mut held: alloc::vec::Vec<u8>,
-        out: &mut Outbox,
-    ) {
+    fn hold_answer(&mut self, now: Instant, c: u32, l: u32, mut held: Vec<u8>, out: &mut Outbox) {
         if held.is_empty() {
             self.shelf.put(&mut held);
         } else if held.len() > RESPONSE_HEAD_SIZE_MAX {

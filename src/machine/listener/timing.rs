@@ -131,12 +131,11 @@ impl Listener {
         if now < stalled && !is_slow {
             return Some(stalled.min(now + RATE_PERIOD));
         }
-        match client.phase {
-            Phase::Busy => self.abandon(now, c, Cause::SendRate, Ending::Reset, out),
-            _ => {
-                self.tally.blame(Cause::SendRate);
-                self.close_client(now, c, Ending::Reset, out);
-            }
+        if client.phase == Phase::Busy {
+            self.abandon(now, c, Cause::SendRate, Ending::Reset, out);
+        } else {
+            self.tally.blame(Cause::SendRate);
+            self.close_client(now, c, Ending::Reset, out);
         }
         Some(Instant::NEVER)
     }

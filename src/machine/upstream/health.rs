@@ -12,7 +12,9 @@ pub const SUSPICION_MAX: Duration = Duration::from_secs(16);
 pub enum Verdict {
     Well,
     /// Requests failed to connect; worth a try when nobody else is left.
-    Suspected { until: Instant },
+    Suspected {
+        until: Instant,
+    },
     /// Active checks failed.
     Down,
 }
