@@ -50,12 +50,32 @@ pub(super) struct Client {
     pub(super) scanned: usize,
     /// Bytes the kernel would not take yet.
     pub(super) backlog: usize,
-    /// When the backlog last shrank or began.
+    /// When the backlog last changed.
     pub(super) backlog_since: Instant,
+    /// When the backlog began, and what the kernel has taken of it since.
+    pub(super) blocked_since: Instant,
+    pub(super) drained: u64,
     pub(super) is_reading: bool,
     /// The client ended its direction.
     pub(super) is_ended: bool,
     pub(super) exchange: Option<Exchange>,
+}
+
+impl Client {
+    /// The engine said how much waits to be written.
+    pub(super) fn note_backlog(&mut self, now: Instant, bytes: usize) {
+        if self.backlog == 0 {
+            self.blocked_since = now;
+            self.drained = 0;
+        }
+        self.drained += self.backlog.saturating_sub(bytes) as u64;
+        self.backlog = bytes;
+        self.backlog_since = now;
+        if bytes == 0 {
+            // Whoever was waiting for this client begins to wait for somebody else now.
+            self.since = now;
+        }
+    }
 }
 
 /// How far an exchange has come.

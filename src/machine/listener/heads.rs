@@ -32,7 +32,7 @@ impl Listener {
         let scanned = client.scanned;
         client.scanned = held.len().saturating_sub(3);
         let is_whole = head::end(&held, scanned).is_some();
-        let limit = self.plan.as_ref().map_or(0, |plan| plan.server.limits.head_size);
+        let limit = self.limits.head_size;
         // Parsing a partial head again and again would cost the square of its pieces. The first
         // look, and one that will refuse the size, are always taken.
         if !is_whole && scanned > 0 && held.len() < limit {
@@ -76,12 +76,10 @@ impl Listener {
         mut piece: Piece<'b>,
         out: &mut Outbox,
     ) -> Piece<'b> {
-        let Some(plan) = self.plan.clone() else { return piece };
-        let limits = &plan.server.limits;
         let limits = HeadLimits {
-            head_size: limits.head_size,
-            header_count: limits.header_count,
-            target_size: limits.target_size,
+            head_size: self.limits.head_size,
+            header_count: self.limits.header_count,
+            target_size: self.limits.target_size,
         };
         while !piece.bytes.is_empty() {
             let client = self.client(c);
@@ -185,7 +183,7 @@ impl Listener {
         request: &Request<'_, '_>,
         bytes: &[u8],
     ) -> Result<usize, Cause> {
-        let limit = self.plan.as_ref().map_or(u64::MAX, |plan| plan.server.limits.body_size);
+        let limit = self.limits.body_size;
         if matches!(request.framing, Framing::Length(size) if size > limit) {
             return Err(Cause::BodyTooLarge);
         }

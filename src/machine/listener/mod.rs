@@ -34,7 +34,7 @@ use crate::machine::route::Router;
 use crate::machine::shelf::Shelf;
 use crate::machine::tally::Tally;
 use crate::machine::upstream::Upstreams;
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use client::{Client, Duty, Link, Phase, Stage};
@@ -62,6 +62,9 @@ enum Role {
 pub struct Listener {
     shared: Arc<Shared>,
     plan: Option<Arc<Plan>>,
+    /// The plan's, copied: its `Arc` is shared with other threads, and counting references on it
+    /// a request would make them wait for each other.
+    limits: Limits,
     router: Router,
     upstreams: Upstreams,
     sockets: Slab<Role>,
@@ -93,6 +96,7 @@ impl Listener {
         Self {
             shared,
             plan: None,
+            limits: timing::NO_LIMITS,
             router: Router::default(),
             upstreams: Upstreams::default(),
             sockets: Slab::default(),
@@ -209,6 +213,8 @@ impl Listener {
             scanned: 0,
             backlog: 0,
             backlog_since: now,
+            blocked_since: now,
+            drained: 0,
             is_reading: true,
             is_ended: false,
             exchange: None,
@@ -257,12 +263,7 @@ impl Listener {
     fn backlog(&mut self, now: Instant, id: SocketId, bytes: usize, out: &mut Outbox) {
         match self.role(id) {
             Some(Role::Client(c)) => {
-                let client = self.client_mut(c);
-                client.backlog = bytes;
-                client.backlog_since = now;
-                if bytes == 0 && client.phase == Phase::Idle {
-                    client.since = now;
-                }
+                self.client_mut(c).note_backlog(now, bytes);
                 self.settle(now, c, out);
             }
             Some(Role::Link(l)) => {
@@ -288,6 +289,7 @@ impl Listener {
             self.close_link(l, out);
         }
         self.shortest = timing::shortest(&plan);
+        self.limits = plan.server.limits;
         self.plan = Some(plan);
         self.check_due = now;
         // Every wait may have become shorter than its key sleeps.

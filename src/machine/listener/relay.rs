@@ -108,6 +108,7 @@ impl Listener {
                     return &[];
                 }
                 Progress::Tunnel(size) => {
+                    self.tunnel_ahead(c, out);
                     self.tunnel_down(c, piece.split(size).1, out);
                     return &[];
                 }

@@ -176,3 +176,9 @@ fn every_wait_ends_by_the_clock_alone() {
     assert!(scene.sent(0).1.starts_with("HTTP/1.1 408 "));
     assert_eq!(scene.out.effects[1], Effect::End { id: client, how: Ending::Shutdown });
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    let size = size_of::<super::client::Client>();
+    assert!(size <= 512, "a kilobyte is promised, engine and wheel included: {size}");
+}

@@ -12,8 +12,22 @@ use core::time::Duration;
 
 /// How long a client whose last answer is on its way may go on sending before we close.
 const LINGER_MAX: Duration = Duration::from_secs(5);
-/// The rate of a blocked answer is looked at so often, and only after so long.
+/// A client that does not read is looked at so often.
 const RATE_PERIOD: Duration = Duration::from_secs(2);
+/// Its rate counts only after so long: the kernel tells of progress in large steps.
+const RATE_GRACE: Duration = Duration::from_secs(20);
+
+/// Until the first plan: nobody is let in before.
+pub(super) const NO_LIMITS: Limits = Limits {
+    head_timeout: LINGER_MAX,
+    body_timeout: LINGER_MAX,
+    idle_timeout: LINGER_MAX,
+    send_rate_min: 0,
+    head_size: 0,
+    header_count: 0,
+    target_size: 0,
+    body_size: 0,
+};
 
 /// The shortest wait that can begin under a plan.
 pub(super) fn shortest(plan: &Plan) -> Duration {
@@ -60,12 +74,10 @@ impl Listener {
     }
 
     fn look_at_client(&mut self, now: Instant, c: u32, out: &mut Outbox) -> Instant {
-        let Some(plan) = self.plan.clone() else { return Instant::NEVER };
-        let limits = &plan.server.limits;
-        if let Some(deadline) = self.look_at_backlog(now, c, limits, out) {
+        if let Some(deadline) = self.look_at_backlog(now, c, out) {
             return deadline;
         }
-        let (deadline, cause) = self.client_deadline(c, limits);
+        let (deadline, cause) = self.client_deadline(c);
         if deadline > now {
             return deadline;
         }
@@ -79,18 +91,20 @@ impl Listener {
         Instant::NEVER
     }
 
-    fn client_deadline(&self, c: u32, limits: &Limits) -> (Instant, Cause) {
+    fn client_deadline(&self, c: u32) -> (Instant, Cause) {
+        let limits = &self.limits;
         let client = self.client(c);
         match client.phase {
             Phase::Idle => (client.since + limits.idle_timeout, Cause::IdleTimeout),
             Phase::Head => (client.since + limits.head_timeout, Cause::HeaderTimeout),
-            Phase::Busy => self.exchange_deadline(client, limits),
+            Phase::Busy => self.exchange_deadline(client),
             Phase::Lingering => (client.since + LINGER_MAX, Cause::IdleTimeout),
             Phase::Closing => (Instant::NEVER, Cause::IdleTimeout),
         }
     }
 
-    fn exchange_deadline(&self, client: &Client, limits: &Limits) -> (Instant, Cause) {
+    fn exchange_deadline(&self, client: &Client) -> (Instant, Cause) {
+        let limits = &self.limits;
         let Some(exchange) = &client.exchange else { return (Instant::NEVER, Cause::IdleTimeout) };
         let Some(slot) = exchange.slot else { return (Instant::NEVER, Cause::IdleTimeout) };
         let upstream = self.upstreams.view(slot).pool.upstream;
@@ -110,24 +124,18 @@ impl Listener {
     }
 
     /// A client that does not read: `None` when it does.
-    fn look_at_backlog(
-        &mut self,
-        now: Instant,
-        c: u32,
-        limits: &Limits,
-        out: &mut Outbox,
-    ) -> Option<Instant> {
+    fn look_at_backlog(&mut self, now: Instant, c: u32, out: &mut Outbox) -> Option<Instant> {
+        let limits = &self.limits;
         let client = self.client(c);
         if client.backlog == 0 {
             return None;
         }
         let stalled = client.backlog_since + limits.body_timeout;
-        let is_slow = client.exchange.as_ref().is_some_and(|exchange| {
-            let elapsed = now.since(exchange.answered);
-            let written = exchange.bytes_out.saturating_sub(client.backlog as u64);
-            let due = u64::from(limits.send_rate_min).saturating_mul(elapsed.as_secs());
-            exchange.stage == Stage::Answering && elapsed >= RATE_PERIOD && written < due
-        });
+        // Averaged over the time that the client keeps us waiting, so that a slow server is not
+        // the client's fault.
+        let blocked = now.since(client.blocked_since);
+        let due = u64::from(limits.send_rate_min).saturating_mul(blocked.as_secs());
+        let is_slow = blocked >= RATE_GRACE && client.drained < due;
         if now < stalled && !is_slow {
             return Some(stalled.min(now + RATE_PERIOD));
         }

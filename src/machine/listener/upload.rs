@@ -25,7 +25,7 @@ pub(super) fn scan_all(body: &mut Body, bytes: &[u8]) -> Result<usize, Malformed
 impl Listener {
     /// More of the body came while the exchange runs.
     pub(super) fn upload(&mut self, now: Instant, c: u32, piece: Piece<'_>, out: &mut Outbox) {
-        let limit = self.plan.as_ref().map_or(u64::MAX, |plan| plan.server.limits.body_size);
+        let limit = self.limits.body_size;
         let client = self.clients.at_mut(c).expect("a live client");
         let Some(exchange) = &mut client.exchange else { return };
         let taken = match scan_all(&mut exchange.upload, piece.bytes) {
@@ -47,6 +47,16 @@ impl Listener {
             }
         }
         self.keep_ahead(c, ahead.bytes);
+    }
+
+    /// What a client sent before it knew that the connection is upgraded.
+    pub(super) fn tunnel_ahead(&mut self, c: u32, out: &mut Outbox) {
+        let client = self.clients.at_mut(c).expect("a live client");
+        let link = client.exchange.as_ref().and_then(|exchange| exchange.link);
+        if let Some(link) = link.and_then(|l| self.links.at(l)) {
+            pass(out, link.socket, Piece::kept(&client.held));
+        }
+        self.shelf.put(&mut client.held);
     }
 
     /// Bytes of an upgraded connection from the client.
