@@ -75,8 +75,8 @@ pub(crate) fn preamble(rig: &Rig, name: &str) -> String {
     let temporary =
         kinds.map(|kind| format!("  {kind}_temp_path {folder}/{name}.{kind};\n")).concat();
     format!(
-        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 65536;\npid {folder}/{name}.pid;\n\
-         error_log stderr error;\nevents {{ worker_connections 50000; }}\nhttp {{\n  \
+        "daemon off;\nworker_processes 1;\npid {folder}/{name}.pid;\n\
+         error_log stderr error;\nevents {{ worker_connections 19000; }}\nhttp {{\n  \
          access_log off;\n  sendfile on;\n  keepalive_requests 1000000000;\n  \
          keepalive_timeout 300s;\n  client_max_body_size 0;\n{temporary}"
     )

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// Below the kernel's usual range for outgoing connections (ip_local_port_range starts at 32768), so
 /// that ten thousand clients cannot take the port of a server that is about to start.
 const PORTS: std::ops::Range<u16> = 18_000..32_000;
-/// Ten thousand clients and as many upstream connections in one process, with room to spare.
-const DESCRIPTORS: u64 = 65_536;
+/// Ten thousand clients and some thousand upstream connections in one process, with room to spare.
+const DESCRIPTORS: u64 = 20_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
@@ -101,7 +101,7 @@ fn watch(folder: &Path) -> std::io::Result<Child> {
 fn raise_descriptors() -> Result<(), Failure> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(while_doing("reading the limit of open files"))?;
-    // Root may go beyond the hard limit; others take what there is.
+    // Root may go beyond the hard limit, unless it lacks that capability; others take what there is.
     setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, hard.max(DESCRIPTORS))
         .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard))
         .map_err(while_doing("raising the limit of open files"))

@@ -27,6 +27,7 @@ pub(crate) enum Generator {
     /// Our own, where opening the connections must not be counted.
     Swarm {
         connections: usize,
+        window: usize,
     },
 }
 
@@ -114,13 +115,15 @@ fn sample(
     // Opened before the readings, so that what it costs is not counted.
     let mut swarm = match generator {
         Generator::Wrk(_) => None,
-        Generator::Swarm { connections } => Some(warmed_swarm(front.port, *connections)?),
+        Generator::Swarm { connections, window } => {
+            Some(warmed_swarm(front.port, *connections, *window)?)
+        }
     };
     let counted = front.counters();
     let before = Reading::take(rig, application, front);
     let found = match (generator, &mut swarm) {
         (Generator::Wrk(order), _) => by_wrk(rig, front.port, order, seconds)?,
-        (Generator::Swarm { .. }, Some(swarm)) => by_swarm(swarm, seconds)?,
+        (Generator::Swarm { window, .. }, Some(swarm)) => by_swarm(swarm, *window, seconds)?,
         (Generator::Swarm { .. }, None) => unreachable!("opened a few lines above"),
     };
     let after = Reading::take(rig, application, front);
@@ -169,16 +172,16 @@ fn by_wrk(rig: &Rig, port: u16, order: &wrk::Order, seconds: u64) -> Result<Foun
 }
 
 /// All connections open and used once or more.
-fn warmed_swarm(port: u16, connections: usize) -> Result<Swarm, Failure> {
+fn warmed_swarm(port: u16, connections: usize, window: usize) -> Result<Swarm, Failure> {
     let mut swarm = Swarm::connect(port, connections)?;
     swarm.greet(64, Duration::from_secs(20))?;
-    swarm.run(Duration::from_millis(500), Repair::Leave)?;
+    swarm.run(window, Duration::from_millis(500), Repair::Leave)?;
     Ok(swarm)
 }
 
-fn by_swarm(swarm: &mut Swarm, seconds: u64) -> Result<Found, Failure> {
+fn by_swarm(swarm: &mut Swarm, window: usize, seconds: u64) -> Result<Found, Failure> {
     let warm = swarm.take_tally();
-    let ran = swarm.run(Duration::from_secs(seconds), Repair::Leave)?;
+    let ran = swarm.run(window, Duration::from_secs(seconds), Repair::Leave)?;
     let duration_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
     let mut tally = swarm.take_tally();
     Ok(Found {

@@ -1,5 +1,6 @@
 //! Our own generator: connections that can be opened first and measured afterwards, left idle, or
-//! watched while their server is killed. A closed loop on epoll, one request at a time on each.
+//! watched while their server is killed. A closed loop on epoll: so many requests under way, taking
+//! turns over all connections.
 
 use crate::answer::Answer;
 use crate::clock;
@@ -7,6 +8,7 @@ use crate::failure::{Failure, while_doing};
 use crate::probe;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -17,6 +19,10 @@ pub(crate) struct Swarm {
     port: u16,
     request: Vec<u8>,
     members: Vec<Member>,
+    /// Open and not asked; who has waited longest is asked next.
+    idle: VecDeque<usize>,
+    /// Members that have been asked.
+    under_way: usize,
     buffer: Vec<u8>,
     pub(crate) tally: Tally,
 }
@@ -54,6 +60,9 @@ pub(crate) enum Repair {
     Reopen,
 }
 
+/// Longest wait for an answer before the clock is looked at again, ms.
+const WAIT_MS: u8 = 5;
+
 impl Swarm {
     /// Opens all connections, and fails if one of them cannot be had: a measurement with fewer
     /// connections than it says would be a wrong one.
@@ -65,6 +74,8 @@ impl Swarm {
             port,
             request: probe::request(port, "/"),
             members: Vec::with_capacity(count),
+            idle: (0..count).collect(),
+            under_way: 0,
             buffer: vec![0; 64 * 1024],
             tally: Tally::default(),
         };
@@ -89,29 +100,35 @@ impl Swarm {
     pub(crate) fn greet(&mut self, window: usize, limit: Duration) -> Result<u64, Failure> {
         let deadline = clock::now() + limit;
         let before = self.tally.answered;
-        for start in (0..self.members.len()).step_by(window) {
-            let end = (start + window).min(self.members.len());
-            let goal = self.tally.answered + (end - start) as u64;
-            (start..end).for_each(|at| self.ask(at, Repair::Leave));
-            while self.tally.answered < goal && clock::now() < deadline {
-                self.turn(Repair::Leave, false)?;
-            }
+        // Who has been asked goes to the end, so the first so many turns are one each.
+        let mut left = self.idle.len();
+        while (left > 0 || self.under_way > 0) && clock::now() < deadline {
+            let room = window.saturating_sub(self.under_way).min(left);
+            self.fill(self.under_way + room, Repair::Leave);
+            left -= room;
+            self.turn(Repair::Leave)?;
         }
         Ok(self.tally.answered - before)
     }
 
-    /// Keeps one request on every connection until the time is up.
-    pub(crate) fn run(&mut self, time: Duration, repair: Repair) -> Result<Duration, Failure> {
+    /// Keeps `window` requests under way until the time is up; how long it really was.
+    pub(crate) fn run(
+        &mut self,
+        window: usize,
+        time: Duration,
+        repair: Repair,
+    ) -> Result<Duration, Failure> {
         let start = clock::now();
-        for at in 0..self.members.len() {
-            if self.members[at].stream.is_none() && repair == Repair::Reopen {
+        if repair == Repair::Reopen {
+            let closed = |at: &usize| self.members[*at].stream.is_none();
+            let closed: Vec<usize> = (0..self.members.len()).filter(closed).collect();
+            for at in closed {
                 self.reopen(at);
-            } else if self.members[at].asked.is_none() {
-                self.ask(at, repair);
             }
         }
         while clock::since(start) < time {
-            self.turn(repair, true)?;
+            self.fill(window, repair);
+            self.turn(repair)?;
         }
         Ok(clock::since(start))
     }
@@ -139,18 +156,30 @@ impl Swarm {
         Ok(stream)
     }
 
-    fn turn(&mut self, repair: Repair, again: bool) -> Result<(), Failure> {
+    /// Asks who has waited longest until `window` requests are under way. Each is asked once at most,
+    /// so that a server that drops everything cannot hold us in a circle.
+    fn fill(&mut self, window: usize, repair: Repair) {
+        for _ in 0..self.idle.len() {
+            if self.under_way >= window {
+                return;
+            }
+            if let Some(at) = self.idle.pop_front() {
+                self.ask(at, repair);
+            }
+        }
+    }
+
+    fn turn(&mut self, repair: Repair) -> Result<(), Failure> {
         let mut events = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut events, EpollTimeout::from(20_u8)) {
+        let count = match self.epoll.wait(&mut events, EpollTimeout::from(WAIT_MS)) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(cause) => return Err(while_doing("waiting for answers")(cause)),
         };
         let now = clock::now();
         for event in &events[..count] {
-            let Ok(at) = usize::try_from(event.data()) else { continue };
-            if self.receive(at, now, repair) && again {
-                self.ask(at, repair);
+            if let Ok(at) = usize::try_from(event.data()) {
+                self.receive(at, now, repair);
             }
         }
         Ok(())
@@ -160,36 +189,34 @@ impl Swarm {
         let member = &mut self.members[at];
         let Some(stream) = &mut member.stream else { return };
         member.asked = Some(clock::now());
+        self.under_way += 1;
         // A request is far smaller than an empty send buffer, so it goes whole or not at all.
         if stream.write_all(&self.request).is_err() {
             self.broke(at, repair);
         }
     }
 
-    /// One read; `true` = the answer is complete and the next request may go.
-    fn receive(&mut self, at: usize, now: Duration, repair: Repair) -> bool {
+    fn receive(&mut self, at: usize, now: Duration, repair: Repair) {
         let member = &mut self.members[at];
-        let Some(stream) = &mut member.stream else { return false };
+        let Some(stream) = &mut member.stream else { return };
         let count = match stream.read(&mut self.buffer) {
             Ok(count) if count > 0 => count,
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return false,
-            _ => {
-                self.broke(at, repair);
-                return false;
-            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return,
+            _ => return self.broke(at, repair),
         };
-        match member.answer.feed(&self.buffer[..count]) {
-            Ok(None) => false,
-            Ok(Some(status)) => {
-                let asked = member.asked.take().unwrap_or(now);
+        match (member.answer.feed(&self.buffer[..count]), member.asked) {
+            (Ok(None), Some(_)) => {}
+            (Ok(Some(status)), Some(asked)) => {
                 let fresh = self.tally.mark.is_some_and(|mark| member.born > mark);
                 self.tally.note(status, now.saturating_sub(asked), fresh.then_some(now));
-                true
+                member.asked = None;
+                self.under_way -= 1;
+                self.idle.push_back(at);
             }
-            Err(_) => {
+            // Not an answer, or one that nobody asked for.
+            (Err(_), _) | (Ok(_), None) => {
                 self.tally.wrong += 1;
                 self.broke(at, repair);
-                false
             }
         }
     }
@@ -199,22 +226,24 @@ impl Swarm {
         let member = &mut self.members[at];
         // Closing takes it out of the epoll set.
         member.stream = None;
-        member.asked = None;
         member.answer = Answer::default();
         member.breaks += 1;
+        if member.asked.take().is_some() {
+            self.under_way -= 1;
+        } else {
+            self.idle.retain(|&idle| idle != at);
+        }
         if repair == Repair::Reopen {
             self.reopen(at);
         }
     }
 
-    /// If even the first request fails the connection stays closed until the next run, so that a
-    /// server that takes and drops everything cannot hold us in a circle.
     fn reopen(&mut self, at: usize) {
         match self.open(at) {
             Ok(stream) => {
                 self.members[at].stream = Some(stream);
                 self.members[at].born = clock::now();
-                self.ask(at, Repair::Leave);
+                self.idle.push_back(at);
             }
             Err(_) => self.tally.refused += 1,
         }
@@ -262,7 +291,7 @@ mod tests {
         thread.join().unwrap();
         // All are closed now, and nobody listens any more.
         while swarm.tally.refused < 8 {
-            swarm.run(Duration::from_millis(1), Repair::Reopen).unwrap();
+            swarm.run(8, Duration::from_millis(1), Repair::Reopen).unwrap();
         }
         assert_eq!((swarm.tally.answered, swarm.tally.broken, swarm.take_breaks()), (8, 8, 1));
     }

@@ -26,12 +26,14 @@ fn configuration(recipe: Recipe, port: u16, terms: &Terms) -> String {
         Fields::Plain => "",
         Fields::Added => ADDED,
     };
+    // HAProxy wants two descriptors for each of maxconn, which is more than the limit may allow; the
+    // loads here never use as many, so the limit is taken as it is.
     format!(
-        "global\n  nbthread 1\n  maxconn 25000\n\
+        "global\n  nbthread 1\n  maxconn 15000\n  no strict-limits\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  \
          timeout server 60s\n  timeout http-keep-alive 300s\n  option http-keep-alive\n  \
          http-reuse always\n\
-         frontend front\n  bind 127.0.0.1:{port} backlog 4096\n  maxconn 25000\n{fields}  \
+         frontend front\n  bind 127.0.0.1:{port} backlog 4096\n  maxconn 15000\n{fields}  \
          use_backend sink if {{ path_beg /sink }}\n  default_backend application\n\
          backend application\n  server one {application} pool-max-conn {idle}\n\
          backend sink\n  server one {sink} pool-max-conn {idle}\n",

@@ -82,7 +82,7 @@ fn configuration(recipe: Recipe, engine: Engine, port: u16, terms: &Terms) -> St
         }
     };
     let mut text = format!(
-        "[server]\nengine = \"{engine}\"\nthreads = 1\nmax_connections = 50000\n\n\
+        "[server]\nengine = \"{engine}\"\nthreads = 1\nmax_connections = 15000\n\n\
          [server.limits]\nidle_timeout = \"300s\"\n\n[server.log]\naccess = \"off\"\n\n\
          [[listen]]\naddress = \"127.0.0.1:{port}\"\nbacklog = 4096\n\n[[site]]\nname = \"load\"\n"
     );

@@ -11,8 +11,9 @@ const CONTROL_MAX: f64 = 0.05;
 const SPREAD_MAX: f64 = 0.10;
 /// From here on a spread is told as a warning.
 const SPREAD_WARN: f64 = 0.05;
-/// Of the front's CPU, used by others.
+/// Of the front's CPU, used by others: worth telling; too much to judge by.
 const FOREIGN_WARN: f64 = 0.05;
+const FOREIGN_MAX: f64 = 0.10;
 /// Fewer rounds have no quartiles worth the name.
 const ROUNDS_MIN: usize = 5;
 /// Row of the reference's second measurement.
@@ -59,10 +60,11 @@ pub(crate) fn relative(row: &Row, to: &[f64]) -> f64 {
     ratio(row, to).middle
 }
 
-/// The better of nginx and HAProxy over TCP, round by round.
+/// Costs of the better of nginx and HAProxy over TCP: whose median is less.
 pub(crate) fn better(case: &Case) -> Option<Vec<f64>> {
-    let (nginx, haproxy) = (case.row("nginx-tcp")?.front_us(), case.row("haproxy-tcp")?.front_us());
-    Some(nginx.into_iter().zip(haproxy).map(|(a, b)| a.min(b)).collect())
+    let (nginx, haproxy) = (case.row("nginx-tcp")?, case.row("haproxy-tcp")?);
+    let better = if haproxy.cost() < nginx.cost() { haproxy } else { nginx };
+    Some(better.front_us())
 }
 
 /// The goals of the relay, for the case of small answers on 64 connections.
@@ -71,8 +73,9 @@ pub(crate) fn relay_goals(case: &Case) -> Vec<Verdict> {
     let costs = |name: &str| row(name).map(Row::front_us);
     let steady = control(case).is_none_or(|difference| difference <= CONTROL_MAX);
     let against = |front: &str, to: Option<Vec<f64>>, limit: f64, goal: &str| {
-        let ratio = ratio(row(front)?, &to?);
-        Some(judge(ratio, limit, goal, steady))
+        let row = row(front)?;
+        let steady = steady && row.foreign() <= FOREIGN_MAX;
+        Some(judge(ratio(row, &to?), limit, goal, steady))
     };
     let enters = |front: &str| {
         let enters = row(front)?.enters()?;

@@ -85,7 +85,8 @@ fn once(
     calm: Duration,
     seconds: u64,
 ) -> Result<Kill, Failure> {
-    swarm.run(calm, Repair::Reopen)?;
+    let all = usize::MAX;
+    swarm.run(all, calm, Repair::Reopen)?;
     swarm.take_tally();
     swarm.take_breaks();
     let pid = listener(front.pid()).ok_or_else(|| {
@@ -94,16 +95,16 @@ fn once(
     let port = front.port;
     let prober = spawn(move || knock(port));
     // Some connections are made before the kill, some after.
-    swarm.run(PROBE_STEP * 50, Repair::Reopen)?;
+    swarm.run(all, PROBE_STEP * 50, Repair::Reopen)?;
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)
         .map_err(while_doing(format!("killing the listener of {}", front.name())))?;
     let killed = clock::now();
     swarm.mark();
     while swarm.tally.first_fresh.is_none() && clock::since(killed) < OUTAGE_MAX {
-        swarm.run(Duration::from_millis(1), Repair::Reopen)?;
+        swarm.run(all, Duration::from_millis(1), Repair::Reopen)?;
     }
     let back = swarm.tally.first_fresh.map(|at| at.saturating_sub(killed));
-    swarm.run(Duration::from_secs(seconds), Repair::Reopen)?;
+    swarm.run(all, Duration::from_secs(seconds), Repair::Reopen)?;
     let probes =
         prober.join().map_err(|_| Failure::new("knocking around the kill: it panicked"))?;
     front.expect_running()?;
