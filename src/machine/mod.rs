@@ -1,6 +1,8 @@
 //! Floor 2, pure: everything that decides. Machines have one shape, `step(now, input, out)`;
 //! inputs are past tense, effects imperative; none of them sees a descriptor or a clock.
 
+pub mod backoff;
 pub mod listener;
 pub mod route;
+pub mod supervisor;
 pub mod tally;
