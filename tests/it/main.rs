@@ -1,0 +1,4 @@
+//! The one integration binary.
+
+#[path = "../sim/mod.rs"]
+mod sim;

@@ -1,0 +1,505 @@
+//! The judge: what may come back to a client, when, and what may not be missing at the end.
+
+use super::act::{Act, Answer, Attempt, fields, salt};
+use super::chance::is_body;
+use super::client::{Client, Pace};
+use super::engine::{Engine, Machine};
+use super::ledger::Ledger;
+use super::link::{Link, Phase, Side};
+use super::parse::{Framing, Head};
+use super::request::{Body, Request, Spoilt, Stall};
+use super::setting::{
+    CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK, Place,
+    RESPONSE_TIMEOUT,
+};
+use lychgate::base::time::{Instant, nanos};
+use lychgate::machine::listener::seam::Ending;
+use std::time::Duration;
+
+/// An answer of which the head was read.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    mark: u32,
+    /// The server's attempt that it came from; `None` is an answer of the machine's own.
+    attempt: Option<usize>,
+    status: u16,
+    got: u64,
+    pub(crate) is_interim: bool,
+    /// No other answer may follow on this connection.
+    pub(crate) is_last: bool,
+}
+
+impl Pending {
+    pub(crate) fn grow(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if let Some(attempt) = self.attempt
+            && !is_body(salt(self.mark, attempt), self.got, bytes)
+        {
+            return Err(format!("the answer to {} changed on its way", self.mark));
+        }
+        self.got += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The answer is whole, as far as the client can tell.
+    pub(crate) fn finish(&self, ledger: &mut Ledger) -> Result<(), String> {
+        let mark = self.mark;
+        let request = ledger.requests.get(&mark).ok_or("an answer to nothing")?;
+        let Some(attempt) = self.attempt else {
+            if self.got == 0 && request.method != "HEAD" {
+                return Err(format!("error {} to {mark} has no text", self.status));
+            }
+            ledger.cover.note(own_word(self.status));
+            return Ok(());
+        };
+        let Act::Answer(answer) = &request.acts[attempt.min(1)] else {
+            return Err(format!("{mark} got an answer that no server gave"));
+        };
+        let size = answer.body_size(request.method) as u64;
+        if self.got != size {
+            return Err(format!(
+                "the answer to {mark} looks whole with {} of {size} bytes (cut {:?})",
+                self.got, answer.cut
+            ));
+        }
+        ledger.cover.note("server's answer came whole");
+        Ok(())
+    }
+}
+
+fn own_word(status: u16) -> &'static str {
+    match status {
+        400 => "own 400",
+        404 => "own 404",
+        408 => "own 408",
+        413 => "own 413",
+        414 => "own 414",
+        421 => "own 421",
+        431 => "own 431",
+        501 => "own 501",
+        502 => "own 502",
+        503 => "own 503",
+        504 => "own 504",
+        505 => "own 505",
+        _ => "own other",
+    }
+}
+
+/// Judges the head of an answer and says how long the answer is.
+pub(crate) fn begin(
+    client: &mut Client,
+    head: &Head,
+    now: Instant,
+    link: &Link,
+    links: &[Link],
+    ledger: &mut Ledger,
+) -> Result<Framing, String> {
+    let index = client.answers;
+    if client.is_over {
+        return Err(format!("an answer after the last one: {:?}", head.line));
+    }
+    let status = status_of(&head.line)?;
+    let Some(mark) = client.marks.get(index).copied() else {
+        return begin_idle(client, head, status);
+    };
+    let request = ledger.requests.get(&mark).ok_or("an answer to nothing")?;
+    let attempt = attempt_of(request, head, status)?;
+    check_hop(head, status)?;
+    if (100..200).contains(&status) && status != 101 {
+        let word = begin_interim(client, request, status, attempt)?;
+        ledger.cover.note(word);
+        return Ok(Framing::Length(0));
+    }
+    let is_last = check_persistence(request, head, status)?;
+    match attempt {
+        Some(attempt) => check_answer(request, attempt, head, status)?,
+        None => {
+            let said = link.said_at(head.start);
+            check_own(client, request, status, said, link, links, ledger)
+                .map_err(|why| format!("{mark} got {status}: {why}"))?;
+        }
+    }
+    let framing = framing_of(request, head, status)?;
+    if attempt.is_some_and(|attempt| !request.attempts[attempt].is_whole) {
+        ledger.cover.note("early answer came");
+    }
+    let request = &ledger.requests[&mark];
+    let fault = request.fault.map(|fault| fault.name);
+    if let Some(name) = fault {
+        ledger.cover.note(name);
+    }
+    client.pending = Some(Pending {
+        mark,
+        attempt,
+        status,
+        got: 0,
+        is_interim: false,
+        is_last: is_last || framing == Framing::UntilClose,
+    });
+    let _ = now;
+    Ok(framing)
+}
+
+/// Only a connection that idled or dawdled may be told something it did not ask.
+fn begin_idle(client: &mut Client, head: &Head, status: u16) -> Result<Framing, String> {
+    if status != 408 || !head.lists("connection", "close") {
+        return Err(format!("an answer that nobody asked for: {:?}", head.line));
+    }
+    client.is_over = true;
+    client.pending = Some(Pending {
+        mark: 0,
+        attempt: None,
+        status,
+        got: 0,
+        is_interim: true,
+        is_last: true,
+    });
+    Ok(head.framing()?.unwrap_or(Framing::UntilClose))
+}
+
+fn begin_interim(
+    client: &mut Client,
+    request: &Request,
+    status: u16,
+    attempt: Option<usize>,
+) -> Result<&'static str, String> {
+    if request.is_http10 {
+        return Err(format!("{} is HTTP/1.0 and got {status}", request.mark));
+    }
+    if status == 100 {
+        if !request.expects {
+            return Err(format!("{} got 100 without asking", request.mark));
+        }
+        client.note_continue();
+    } else if attempt.is_none() {
+        return Err(format!("{} got a {status} that no server said", request.mark));
+    }
+    client.pending = Some(Pending {
+        mark: request.mark,
+        attempt,
+        status,
+        got: 0,
+        is_interim: true,
+        is_last: false,
+    });
+    Ok(if status == 100 { "100 came" } else { "other 1xx came" })
+}
+
+fn status_of(line: &str) -> Result<u16, String> {
+    let mut words = line.splitn(3, ' ');
+    let (version, status) = (words.next(), words.next().unwrap_or_default());
+    if version != Some("HTTP/1.1") || status.len() != 3 || words.next().is_none() {
+        return Err(format!("status line {line:?}"));
+    }
+    status.parse().map_err(|_| format!("status line {line:?}"))
+}
+
+/// Which of a server's answers to this request it is.
+fn attempt_of(request: &Request, head: &Head, status: u16) -> Result<Option<usize>, String> {
+    let Some(answer) = head.one("x-answer")? else { return Ok(None) };
+    let mark = request.mark;
+    let (of, attempt) = answer.split_once('.').unwrap_or((answer, ""));
+    if of != mark.to_string() {
+        return Err(format!("{mark} got the answer {answer} ({status})"));
+    }
+    let attempt = attempt.parse::<usize>().map_err(|_| format!("answer {answer}"))?;
+    if attempt + 1 != request.attempts.len() {
+        return Err(format!("{mark} got answer {answer} of {} attempts", request.attempts.len()));
+    }
+    Ok(Some(attempt))
+}
+
+fn check_hop(head: &Head, status: u16) -> Result<(), String> {
+    for name in ["x-shop", "keep-alive", "proxy-connection", "te"] {
+        if !head.all(name).is_empty() {
+            return Err(format!("{name} crossed in {:?}", head.line));
+        }
+    }
+    if head.lists("connection", "x-shop") {
+        return Err(String::from("X-Shop crossed in Connection"));
+    }
+    if (status == 101) != head.lists("connection", "upgrade") {
+        return Err(format!("Connection: {:?} with {status}", head.all("connection")));
+    }
+    Ok(())
+}
+
+/// Whether the answer is the last; it must be where the client asked for it.
+fn check_persistence(request: &Request, head: &Head, status: u16) -> Result<bool, String> {
+    let closes = head.lists("connection", "close");
+    let keeps = head.lists("connection", "keep-alive");
+    if closes && keeps {
+        return Err(String::from("Connection: close, keep-alive"));
+    }
+    if status == 101 {
+        return Ok(true);
+    }
+    let is_last = if request.is_http10 { !keeps } else { closes };
+    if !request.keeps && !is_last && request.fault.is_none() {
+        return Err(format!("{} asked to close and was not heard", request.mark));
+    }
+    if request.fault.is_some() && !closes {
+        return Err(format!("{} is malformed, the connection stays: {head:?}", request.mark));
+    }
+    Ok(is_last)
+}
+
+fn framing_of(request: &Request, head: &Head, status: u16) -> Result<Framing, String> {
+    let framing = head.framing()?;
+    if status == 101 {
+        return Ok(Framing::Tunnel);
+    }
+    if request.is_http10 && framing == Some(Framing::Chunked) {
+        return Err(format!("{} is HTTP/1.0 and got chunks", request.mark));
+    }
+    if status == 204 && framing.is_some() {
+        return Err(format!("204 with {framing:?}"));
+    }
+    if request.method == "HEAD" && request.fault.is_none() || matches!(status, 204 | 304) {
+        return Ok(Framing::Length(0));
+    }
+    Ok(framing.unwrap_or(Framing::UntilClose))
+}
+
+/// A server's answer is the one it gave.
+fn check_answer(
+    request: &Request,
+    attempt: usize,
+    head: &Head,
+    status: u16,
+) -> Result<(), String> {
+    let mark = request.mark;
+    let expected = match &request.acts[attempt.min(1)] {
+        Act::Answer(answer) => answer.status,
+        Act::Upgrade => 101,
+        other => return Err(format!("{mark} got {status} where the server does {other:?}")),
+    };
+    if status != expected {
+        return Err(format!("{mark} got {status} for {expected}"));
+    }
+    if status == 101 {
+        return Ok(());
+    }
+    let known = fields(mark, attempt);
+    let is_known = |field: &&(String, String)| {
+        known.iter().any(|(name, _)| name.eq_ignore_ascii_case(&field.0))
+    };
+    let ours = head.fields.iter().filter(is_known).map(|(name, value)| (&name[..], &value[..]));
+    if !ours.eq(known.iter().map(|(name, value)| (*name, &value[..]))) {
+        return Err(format!("{mark} got {head:?} for {known:?}"));
+    }
+    Ok(())
+}
+
+/// An answer of the machine's own must have its reason.
+fn check_own(
+    client: &Client,
+    request: &Request,
+    status: u16,
+    said: Instant,
+    link: &Link,
+    links: &[Link],
+    ledger: &Ledger,
+) -> Result<(), String> {
+    if let Some(fault) = request.fault {
+        let is_right = fault.statuses.contains(&status);
+        let is_slow = status == 408;
+        return right(is_right || is_slow, fault.name);
+    }
+    let pool = if let Place::Pool(pool) = request.place { Some(pool) } else { None };
+    let (since, last) = (Instant(0), request.attempts.last());
+    match status {
+        400 => right(request.spoilt == Some(Spoilt::BadChunk), "nothing is wrong with it"),
+        404 if request.place == Place::NoHost => {
+            right(!ledger.setting.is_misdirected, "the host is unknown")
+        }
+        404 => right(request.place == Place::NoPath, "it has a route"),
+        421 => right(
+            request.place == Place::NoHost && ledger.setting.is_misdirected,
+            "it is in the right place",
+        ),
+        408 => check_slow(client, request, said, link),
+        413 => right(
+            matches!(request.spoilt, Some(Spoilt::TooLong | Spoilt::TooMuch)),
+            "it is not too large",
+        ),
+        502 => {
+            let is_refused = pool.is_some_and(|pool| ledger.was_refused(pool, since));
+            let is_lost = last.is_some_and(|attempt| is_lost(attempt, request, links));
+            check_given_up(request, links, is_refused)?;
+            right(is_refused || is_lost, "no server failed")
+        }
+        503 => {
+            let is_down = pool == Some(POOL_ONE) && !ledger.sick.is_empty();
+            let is_absent = pool == Some(POOL_WORK) && ledger.was_idle(since);
+            right(is_down || is_absent, "there was a server")
+        }
+        504 => check_late(request, said, pool, ledger),
+        _ => Err(String::from("that is no answer of ours")),
+    }
+}
+
+fn right(is_right: bool, why: &str) -> Result<(), String> {
+    if is_right { Ok(()) } else { Err(String::from(why)) }
+}
+
+/// The server failed this request: its answer did not reach the machine whole.
+fn is_lost(attempt: &Attempt, request: &Request, links: &[Link]) -> bool {
+    let link = &links[attempt.link];
+    let is_given = attempt.to.is_some_and(|to| link.up.left >= to);
+    let is_ended = link.has_ended || link.is_broken || link.is_unwritable;
+    let is_act_bad = !matches!(
+        request.acts[request.attempts.len().saturating_sub(1).min(1)],
+        Act::Answer(Answer { cut: None, .. }) | Act::Upgrade
+    );
+    attempt.is_bad || is_act_bad || (is_ended && !is_given)
+}
+
+/// A stale connection is no reason to fail a request that may be repeated.
+fn check_given_up(request: &Request, links: &[Link], is_refused: bool) -> Result<(), String> {
+    let [only] = &request.attempts[..] else { return Ok(()) };
+    let link = &links[only.link];
+    let is_untouched = link.up.left <= only.from;
+    let may_repeat = request.is_idempotent() && request.body == Body::None && !request.is_upgrade;
+    if only.is_reused && is_untouched && may_repeat && !is_refused {
+        return Err(String::from("its connection was stale, and it was not sent again"));
+    }
+    Ok(())
+}
+
+fn check_slow(
+    client: &Client,
+    request: &Request,
+    said: Instant,
+    link: &Link,
+) -> Result<(), String> {
+    // A small receive buffer can make a client slow without its wanting it.
+    let is_slow = request.stall.is_some() || client.pace != Pace::Brisk;
+    let is_idle = link.up.left <= request.start;
+    let waited = said.since(client.answered_at);
+    match request.stall {
+        Some(Stall::Head) if waited < HEAD_TIMEOUT => Err(format!("after only {waited:?}")),
+        _ if is_idle => right(waited + LATENESS_MAX >= IDLE_TIMEOUT, "it was not idle"),
+        _ if request.expects => Ok(()),
+        _ => right(is_slow, "it was not slow"),
+    }
+}
+
+/// 504 comes when the time is over, not before and not much later.
+fn check_late(
+    request: &Request,
+    said: Instant,
+    pool: Option<usize>,
+    ledger: &Ledger,
+) -> Result<(), String> {
+    let Some(attempt) = request.attempts.last() else {
+        let is_refused = pool.is_some_and(|pool| ledger.was_refused(pool, Instant(0)));
+        return right(is_refused && said.0 >= nanos(CONNECT_TIMEOUT), "nobody was late");
+    };
+    let earliest = attempt.at + RESPONSE_TIMEOUT;
+    if said < earliest {
+        return Err(format!("{:?} too early", Duration::from_nanos(earliest.0 - said.0)));
+    }
+    Ok(())
+}
+
+/// What must hold at any moment: nobody waits longer than the longest way through all limits.
+pub(crate) fn watch<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<(), String> {
+    let now = engine.now;
+    for no in engine.open() {
+        let link = &engine.links[no];
+        let Side::Client { .. } = link.side else { continue };
+        let is_busy_with_us = link.backlog.is_empty() && link.down.queue.is_empty();
+        let still = now.since(link.active_at);
+        if link.phase == Phase::Open && is_busy_with_us && still > STILL_MAX {
+            return Err(format!("nothing happened on link {no} for {still:?}"));
+        }
+    }
+    let _ = ledger;
+    Ok(())
+}
+
+/// Two tries to connect and to be answered, and a linger.
+const STILL_MAX: Duration = Duration::from_secs(2 + 8 + 5 + 1);
+
+/// All is over: every request got an answer, or there is a reason why not.
+pub(crate) fn conclude(
+    client: &Client,
+    link: &Link,
+    links: &[Link],
+    ledger: &mut Ledger,
+) -> Result<(), String> {
+    if client.answers >= client.marks.len() || client.is_over {
+        return Ok(());
+    }
+    let mark = client.marks[client.answers];
+    let request = &ledger.requests[&mark];
+    let reason = excuse(client, request, link, links, ledger);
+    let Some(reason) = reason else {
+        return Err(format!(
+            "{mark} was never answered: delivered {} of {}..{} answer bytes {}, ended {:?}, {:?}",
+            link.up.left,
+            request.start,
+            request.end(),
+            client.read,
+            link.ordered,
+            request.attempts
+        ));
+    };
+    ledger.cover.note(reason);
+    Ok(())
+}
+
+fn excuse(
+    client: &Client,
+    request: &Request,
+    link: &Link,
+    links: &[Link],
+    ledger: &Ledger,
+) -> Option<&'static str> {
+    let (ended, how) = link.ordered?;
+    if client.left.is_some_and(|(left, _)| left <= ended) {
+        return Some("unanswered: the client left");
+    }
+    if matches!(client.pace, Pace::Stops(_)) {
+        return Some("unanswered: the client does not read");
+    }
+    let is_draining = ledger.drained_at.is_some_and(|at| at <= ended);
+    let delivered = link.up.left;
+    let idle = ended.since(client.answered_at);
+    if delivered <= request.start {
+        // Nothing of it was seen: the machine ended an idle connection.
+        if is_draining {
+            return Some("unanswered: drained before it came");
+        }
+        if idle + LATENESS_MAX >= IDLE_TIMEOUT {
+            return Some("unanswered: idle too long before it came");
+        }
+        return None;
+    }
+    if request.stall.is_some() {
+        return Some("unanswered: too slow");
+    }
+    if delivered < request.start + request.head_size as u64 {
+        return is_draining.then_some("unanswered: drained in its head");
+    }
+    if let Some(attempt) = request.attempts.last() {
+        let source = &links[attempt.link];
+        let is_begun = client.pending.is_some() || source.up.left > attempt.from;
+        let is_given = attempt.to.is_some_and(|to| source.up.left >= to)
+            && (!attempt.needs_fin || source.has_ended);
+        if is_begun && !is_given && how == Ending::Reset {
+            return Some("unanswered: its answer was cut");
+        }
+        if !attempt.is_whole && is_given {
+            return Some("unanswered: early answer lost");
+        }
+    }
+    let is_lost = link.down.is_reset && link.said_size > client.read;
+    if is_lost && delivered < request.end() {
+        return Some("unanswered: answered, and reset by what still came");
+    }
+    if link.down.is_reset && client.pending.is_some() {
+        return None;
+    }
+    None
+}
