@@ -1,5 +1,7 @@
 //! Floor of cli.
 
+pub mod check;
+
 use std::process::ExitCode;
 
 pub fn run() -> ExitCode {

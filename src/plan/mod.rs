@@ -2,6 +2,12 @@
 //! range, every name resolved, every default applied. `Option` stands only where "absent" differs
 //! from every value.
 
+pub mod check;
+pub mod fault;
+pub mod keys;
+pub mod raw;
+pub mod units;
+
 use crate::base::address::Address;
 use crate::base::id::PoolIndex;
 use alloc::string::String;
@@ -148,7 +154,8 @@ pub enum Source {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Never empty; `{port}`, `{socket}` and `{fd}` not yet put in.
+    /// Never empty; `{port}`, `{socket}`, `{fd}` and `{self}` (the running lychgate binary) not yet
+    /// put in.
     pub argv: Vec<String>,
     pub bind: Bind,
     /// `None` = the supervisor's own.

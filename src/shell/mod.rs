@@ -1,5 +1,6 @@
 //! Floor 4: carries facts from `sys` to the machines and orders back; no decision that a test
 //! would miss.
 
+pub mod config;
 pub mod data;
 pub mod logs;

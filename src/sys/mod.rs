@@ -2,3 +2,12 @@
 //! nothing and never sees a machine.
 
 pub mod engine;
+pub mod fdpass;
+pub mod identity;
+pub mod memfd;
+pub mod notify;
+pub mod poll;
+pub mod port;
+pub mod process;
+pub mod rlimit;
+pub mod signal;

@@ -1,0 +1,52 @@
+//! From the document as written to a [`Plan`], or to every fault in it at once.
+
+mod name;
+mod pool;
+mod section;
+mod server;
+mod site;
+
+use super::Plan;
+use super::fault::{Fault, Faults, Nature};
+use super::raw::Table;
+use crate::base::limits;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use section::Section;
+
+/// `document` is the whole file and `size` its bytes; `syntax` is what the parser could not read
+/// of it. Faults are in the order of the file.
+pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Plan, Vec<Fault>> {
+    let mut faults = Faults::default();
+    for fault in syntax {
+        faults.push(fault);
+    }
+    let file = Section::open("", String::new(), size..size, document, &mut faults);
+    let server = server::server(&file.section("server", &mut faults), &mut faults);
+    let listeners = server::listeners(&file, &mut faults);
+    let pools = pool::pools(&file, &mut faults);
+    let sites = site::sites(&file, &listeners, &pools.names, &mut faults);
+    match faults.finish() {
+        Some(faults) => Err(faults),
+        None => Ok(Plan { server, listeners: listeners.list, sites, pools: pools.list }),
+    }
+}
+
+/// Takes no more than the product's maximum of a thing; whether it had to.
+fn is_over(
+    count: usize,
+    max: usize,
+    section: &Section<'_>,
+    name: &str,
+    faults: &mut Faults,
+) -> bool {
+    if count > max {
+        section.refuse(name, Nature::Present, faults, || {
+            (format!("{count} of them are too many"), format!("write at most {max}"))
+        });
+    }
+    count > max
+}
+
+const _: () = assert!(limits::SITES_MAX <= u16::MAX as usize);

@@ -1,0 +1,238 @@
+//! From a file, or a text, to a plan or to a report of its faults. The one place that knows TOML
+//! and that counts lines.
+
+use crate::base::limits::CONFIG_SIZE_MAX;
+use crate::plan::check::check;
+use crate::plan::fault::{Fault, Faults, Nature};
+use crate::plan::raw::{Entry, Kind, Table, Value};
+use crate::plan::{Plan, Source};
+use core::fmt;
+use core::ops::Range;
+use nix::fcntl::OFlag;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The configuration of a first run, when no file is named.
+pub const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
+
+/// A configuration that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub plan: Plan,
+    /// As it was read, for processes that are handed it instead of the file.
+    pub text: String,
+}
+
+/// Why there is no plan. Shows as one line a fault, `file:line:column: path: what. hint`, and a
+/// line that counts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Of the file, as it was given.
+    pub name: String,
+    /// In the order of the file; empty when it could not be read at all.
+    pub complaints: Vec<Complaint>,
+    /// What went wrong before a line could be read.
+    pub cause: Option<String>,
+}
+
+/// A fault and where its line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    pub fault: Fault,
+}
+
+/// Reads and checks a file. A relative `working_directory` is taken to start at its directory.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let name = path.display().to_string();
+    let fail = |cause: String| Report {
+        name: name.clone(),
+        complaints: Vec::new(),
+        cause: Some(format!("reading {name}: {cause}")),
+    };
+    let bytes = read(path).map_err(fail)?;
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(&error, &name))?;
+    let mut plan = parse(&text, &name)?;
+    let absolute = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
+    let directory = absolute.parent().unwrap_or(Path::new("/"));
+    anchor(&mut plan, directory);
+    Ok(Loaded { plan, text })
+}
+
+/// Checks a text; `name` stands for it in the report.
+pub fn parse(text: &str, name: &str) -> Result<Plan, Report> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let syntax = errors.iter().map(|error| syntax_fault(error, text)).collect();
+    check(&table(document.get_ref()), text.len(), syntax)
+        .map_err(|faults| report(faults, text, name))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = &self.cause {
+            return writeln!(f, "{cause}");
+        }
+        for Complaint { line, column, fault } in &self.complaints {
+            write!(f, "{}:{line}:{column}: ", self.name)?;
+            if !fault.path.is_empty() {
+                write!(f, "{}: ", fault.path)?;
+            }
+            writeln!(f, "{}. {}", fault.what, fault.hint)?;
+        }
+        match self.complaints.len() {
+            1 => writeln!(f, "{}: 1 fault", self.name),
+            Faults::COUNT_MAX => writeln!(f, "{}: {} faults or more", self.name, Faults::COUNT_MAX),
+            count => writeln!(f, "{}: {count} faults", self.name),
+        }
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// The bytes of a regular file, within bounds; else the cause with its remedy.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let say = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file. check the path".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("{error}. make it readable for this user"),
+        _ => error.to_string(),
+    };
+    // Not blocking, so that a named pipe is refused instead of waited for.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(say)?;
+    if !file.metadata().map_err(say)?.is_file() {
+        return Err("it is not a regular file. name a configuration file".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(CONFIG_SIZE_MAX + 1).read_to_end(&mut bytes).map_err(say)?;
+    if bytes.len() as u64 > CONFIG_SIZE_MAX {
+        return Err(format!("it has more than {CONFIG_SIZE_MAX} bytes. name a smaller file"));
+    }
+    Ok(bytes)
+}
+
+fn not_utf8(error: &std::string::FromUtf8Error, name: &str) -> Report {
+    let at = error.utf8_error().valid_up_to();
+    let good = String::from_utf8_lossy(&error.as_bytes()[..at]);
+    let fault = Fault {
+        span: at..at,
+        path: String::new(),
+        what: "this byte is not UTF-8".into(),
+        hint: "save the file as UTF-8".into(),
+        nature: Nature::Syntax,
+    };
+    report(vec![fault], &good, name)
+}
+
+fn syntax_fault(error: &toml::de::Error, text: &str) -> Fault {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    // Its second line, where there is one, says what was expected.
+    let what = error.message().trim().replace('\n', ", ");
+    let hint = if what.contains("duplicate key") {
+        "write each key and each table once".into()
+    } else {
+        "see https://toml.io for what may stand here".into()
+    };
+    Fault { span, path: String::new(), what, hint, nature: Nature::Syntax }
+}
+
+/// Lines for the faults. Of a line that could not be read only the syntax is reported: what the
+/// parser made up to go on is nobody's mistake.
+fn report(faults: Vec<Fault>, text: &str, name: &str) -> Report {
+    let starts: Vec<usize> =
+        core::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let line_of = |at: usize| starts.partition_point(|start| *start <= at);
+    let unread: Vec<usize> = faults
+        .iter()
+        .filter(|fault| fault.nature == Nature::Syntax)
+        .map(|fault| line_of(fault.span.start))
+        .collect();
+    let mut complaints = Vec::with_capacity(faults.len());
+    for fault in faults {
+        let line = line_of(fault.span.start);
+        if fault.nature != Nature::Syntax && unread.contains(&line) {
+            continue;
+        }
+        let start = starts[line - 1];
+        let before = text.as_bytes().get(start..fault.span.start).unwrap_or_default();
+        let column = String::from_utf8_lossy(before).chars().count() + 1;
+        complaints.push(Complaint { line, column, fault });
+    }
+    Report { name: name.to_owned(), complaints, cause: None }
+}
+
+/// Makes directories absolute, so that they mean the same wherever the supervisor stands.
+fn anchor(plan: &mut Plan, directory: &Path) {
+    for pool in &mut plan.pools {
+        if let Source::Command(command) = &mut pool.source
+            && let Some(written) = &mut command.working_directory
+        {
+            let absolute: PathBuf = directory.join(&*written).components().collect();
+            // A directory whose own name is not UTF-8 cannot be said in a plan; it stays relative
+            // and is looked for from where lychgate was started.
+            if let Some(absolute) = absolute.to_str() {
+                absolute.clone_into(written);
+            }
+        }
+    }
+}
+
+fn table(source: &DeTable<'_>) -> Table {
+    let mut entries: Vec<Entry> = source
+        .iter()
+        .map(|(name, source)| Entry {
+            name: name.get_ref().to_string(),
+            span: name.span(),
+            value: value(source),
+        })
+        .collect();
+    entries.sort_by_key(|entry| entry.span.start);
+    Table { entries }
+}
+
+fn value(source: &Spanned<DeValue<'_>>) -> Value {
+    let kind = match source.get_ref() {
+        DeValue::String(text) => Kind::Text(text.to_string()),
+        DeValue::Integer(integer) => {
+            let (text, radix) = (integer.as_str(), integer.radix());
+            let far = if text.starts_with('-') { i128::MIN } else { i128::MAX };
+            Kind::Integer(i128::from_str_radix(text, radix).unwrap_or(far))
+        }
+        DeValue::Float(_) => Kind::Float,
+        DeValue::Boolean(flag) => Kind::Flag(*flag),
+        DeValue::Datetime(_) => Kind::Moment,
+        DeValue::Array(list) => Kind::List(list.iter().map(value).collect()),
+        DeValue::Table(source) => Kind::Table(table(source)),
+    };
+    Value { span: clamp(source.span()), kind }
+}
+
+/// The parser gives tables that it had to infer no place of their own.
+fn clamp(span: Range<usize>) -> Range<usize> {
+    if span.start <= span.end { span } else { span.end..span.end }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_files_load() {
+        for (name, text) in
+            [("quickstart.toml", QUICKSTART), ("full.toml", include_str!("../../config/full.toml"))]
+        {
+            if let Err(report) = parse(text, name) {
+                panic!("{report}");
+            }
+        }
+    }
+}

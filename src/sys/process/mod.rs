@@ -1,0 +1,118 @@
+//! Child processes: started with exactly what they are given, watched by pidfd, ended by signal.
+
+mod launch;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+pub use launch::{Failure, Launch, Program};
+
+/// A child process until it is reaped.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    /// Readable when the process has ended.
+    pidfd: OwnedFd,
+    has_group: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Exit(i32),
+    Signal(Signal),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "{signal}"),
+        }
+    }
+}
+
+impl Child {
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// How it ended, and reaps it; `None` while it runs.
+    pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        loop {
+            return match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Exit(code))),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signal(signal))),
+                Ok(_) => Ok(None),
+                Err(Errno::EINTR) => continue,
+                // A signal number that nix does not know (real-time signals).
+                Err(Errno::EINVAL) => Ok(Some(Ended::Signal(Signal::SIGKILL))),
+                Err(errno) => Err(errno.into()),
+            };
+        }
+    }
+
+    /// Asks it, and all of its process group if it leads one, to end.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Ends it, and all of its process group if it leads one.
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    /// The pid stays ours until it is reaped, so this cannot reach a stranger.
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let sent = if self.has_group { killpg(self.pid, signal) } else { kill(self.pid, signal) };
+        match sent {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Ends what is left of a process group whose leader is gone.
+pub fn kill_group(leader: i32) {
+    // Nobody left is the usual case; nobody to tell if it fails.
+    let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+}
+
+fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let raw = RawFd::try_from(Errno::result(raw)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call above made this descriptor (close-on-exec by itself) for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Takes over a descriptor that this process was started with.
+///
+/// Only for the one place that knows by agreement with its parent what the number is, once, before
+/// anything else is opened.
+pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_GETFD only looks at the number.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+    Errno::result(flags)?;
+    // SAFETY: as above; F_SETFD changes a flag of the descriptor only.
+    let set = unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
+    Errno::result(set)?;
+    // SAFETY: it is open (just asked), it was opened by the parent for this process, and the
+    // caller keeps the promise to take it once.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+#[cfg(test)]
+mod tests;
