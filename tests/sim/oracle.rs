@@ -487,16 +487,17 @@ fn excuse(
     if delivered < request.start + request.head_size as u64 {
         return is_draining.then_some("unanswered: drained in its head");
     }
-    if let Some(attempt) = request.attempts.last() {
-        let source = &links[attempt.link];
-        let is_begun = client.pending.is_some() || source.up.left > attempt.from;
-        let is_given = attempt.to.is_some_and(|to| source.up.left >= to)
-            && (!attempt.needs_fin || source.has_ended);
-        if is_begun && !is_given && how == Ending::Reset {
+    if is_draining && request.attempts.is_empty() {
+        return Some("unanswered: drained before its turn");
+    }
+    if how == Ending::Reset {
+        if request.attempts.last().is_some_and(|attempt| is_cut(attempt, links)) {
             return Some("unanswered: its answer was cut");
         }
-        if !attempt.is_whole && is_given {
-            return Some("unanswered: early answer lost");
+        let later = client.marks[client.answers..].iter().map(|mark| &ledger.requests[mark]);
+        let mut attempts = later.filter_map(|request| request.attempts.last());
+        if attempts.any(|attempt| is_cut(attempt, links)) {
+            return Some("unanswered: the reset that cut a later answer overtook it");
         }
     }
     let is_lost = link.down.is_reset && link.said_size > client.read;
@@ -511,8 +512,13 @@ fn excuse(
     if is_lost && delivered < request.end() {
         return Some("unanswered: answered, and reset by what still came");
     }
-    if link.down.is_reset && client.pending.is_some() {
-        return None;
-    }
     None
+}
+
+/// The answer began and its end never reached the machine.
+fn is_cut(attempt: &Attempt, links: &[Link]) -> bool {
+    let source = &links[attempt.link];
+    let is_given = attempt.to.is_some_and(|to| source.up.left >= to)
+        && (!attempt.needs_fin || source.has_ended);
+    source.up.left > attempt.from && !is_given
 }
