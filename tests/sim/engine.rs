@@ -183,6 +183,7 @@ impl<M: Machine> Engine<M> {
         }
         let id = link.id;
         if link.is_reading && !link.up.queue.is_empty() {
+            link.heard.push((link.up.left, self.now));
             let bytes = link.take_up(size.clamp(1, RECEIVE_SIZE_MAX));
             self.notes.push(Note::Room(no));
             self.notes.push(Note::Readable(no));
@@ -381,6 +382,10 @@ impl<M: Machine> Engine<M> {
             self.urgent.push_back(Urgent::Backlog(no));
         }
         let link = &mut self.links[no];
+        if !link.pieces.is_empty() {
+            // The turn is not over: its writes come before its endings.
+            return;
+        }
         if link.is_shut && link.backlog.is_empty() && !link.down.is_ended {
             link.down.is_ended = true;
             self.notes.push(Note::Flowed(no));

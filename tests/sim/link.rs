@@ -75,6 +75,8 @@ pub(crate) struct Link {
     /// What the machine said, by place in the stream and time.
     pub(crate) said: Vec<(u64, Instant)>,
     pub(crate) said_size: u64,
+    /// What the machine was given, likewise.
+    pub(crate) heard: Vec<(u64, Instant)>,
     /// When anything last moved here.
     pub(crate) active_at: Instant,
 }
@@ -136,6 +138,7 @@ impl Link {
             ordered: None,
             said: Vec::new(),
             said_size: 0,
+            heard: Vec::new(),
             active_at: now,
         }
     }
@@ -145,6 +148,12 @@ impl Link {
         let end = self.up.left + size as u64;
         let size = if self.glue == Some(end) { size + RECEIVE_PAST_GLUE } else { size };
         self.up.leave(size)
+    }
+
+    /// When the machine was given the peer's byte at a place in its stream.
+    pub(crate) fn heard_at(&self, place: u64) -> Instant {
+        let after = self.heard.partition_point(|(start, _)| *start <= place);
+        after.checked_sub(1).map_or(Instant(0), |at| self.heard[at].1)
     }
 
     /// When the machine said the byte at a place in its stream.

@@ -329,7 +329,8 @@ fn check_own(
             right(is_refused || is_lost, "no server failed")
         }
         503 => {
-            let is_down = pool == Some(POOL_ONE) && !ledger.sick.is_empty();
+            let is_sick = !ledger.sick.is_empty() || ledger.was_refused(POOL_ONE, since);
+            let is_down = pool == Some(POOL_ONE) && ledger.setting.has_check && is_sick;
             let is_absent = pool == Some(POOL_WORK) && ledger.was_idle(since);
             right(is_down || is_absent, "there was a server")
         }
@@ -375,10 +376,10 @@ fn check_slow(
     // A small receive buffer can make a client slow without its wanting it.
     let is_slow = request.stall.is_some() || client.pace != Pace::Brisk;
     let is_idle = link.up.left <= request.start;
-    let waited = said.since(client.answered_at);
+    let waited = said.since(link.heard_at(request.start));
     match request.stall {
         Some(Stall::Head) if waited < HEAD_TIMEOUT => Err(format!("after only {waited:?}")),
-        _ if is_idle => right(waited + LATENESS_MAX >= IDLE_TIMEOUT, "it was not idle"),
+        _ if is_idle => Err(String::from("nothing of it had come")),
         _ if request.expects => Ok(()),
         _ => right(is_slow, "it was not slow"),
     }
@@ -396,7 +397,8 @@ fn check_late(
         return right(is_refused && said.0 >= nanos(CONNECT_TIMEOUT), "nobody was late");
     };
     let earliest = attempt.at + RESPONSE_TIMEOUT;
-    if said < earliest {
+    let is_again = pool.is_some_and(|pool| ledger.was_refused(pool, attempt.at));
+    if said < earliest && !is_again {
         return Err(format!("{:?} too early", Duration::from_nanos(earliest.0 - said.0)));
     }
     Ok(())
@@ -436,7 +438,10 @@ pub(crate) fn conclude(
     let reason = excuse(client, request, link, links, ledger);
     let Some(reason) = reason else {
         return Err(format!(
-            "{mark} was never answered: delivered {} of {}..{} answer bytes {}, ended {:?}, {:?}",
+            "{mark} (fault {:?}, keeps {}, HTTP/1.0 {}) was never answered: delivered {} of {}..{} answer bytes {}, ended {:?}, {:?}",
+            request.fault.map(|fault| fault.name),
+            request.keeps,
+            request.is_http10,
             link.up.left,
             request.start,
             request.end(),
@@ -465,7 +470,7 @@ fn excuse(
     }
     let is_draining = ledger.drained_at.is_some_and(|at| at <= ended);
     let delivered = link.up.left;
-    let idle = ended.since(client.answered_at);
+    let idle = ended.since(link.said_at(link.said_size));
     if delivered <= request.start {
         // Nothing of it was seen: the machine ended an idle connection.
         if is_draining {
@@ -482,24 +487,38 @@ fn excuse(
     if delivered < request.start + request.head_size as u64 {
         return is_draining.then_some("unanswered: drained in its head");
     }
-    if let Some(attempt) = request.attempts.last() {
-        let source = &links[attempt.link];
-        let is_begun = client.pending.is_some() || source.up.left > attempt.from;
-        let is_given = attempt.to.is_some_and(|to| source.up.left >= to)
-            && (!attempt.needs_fin || source.has_ended);
-        if is_begun && !is_given && how == Ending::Reset {
+    if is_draining && request.attempts.is_empty() {
+        return Some("unanswered: drained before its turn");
+    }
+    if how == Ending::Reset {
+        if request.attempts.last().is_some_and(|attempt| is_cut(attempt, links)) {
             return Some("unanswered: its answer was cut");
         }
-        if !attempt.is_whole && is_given {
-            return Some("unanswered: early answer lost");
+        let later = client.marks[client.answers..].iter().map(|mark| &ledger.requests[mark]);
+        let mut attempts = later.filter_map(|request| request.attempts.last());
+        if attempts.any(|attempt| is_cut(attempt, links)) {
+            return Some("unanswered: the reset that cut a later answer overtook it");
         }
     }
     let is_lost = link.down.is_reset && link.said_size > client.read;
+    let went_on = |mark: &u32| {
+        let asked = &ledger.requests[mark];
+        !asked.keeps && delivered > asked.start && client.mouth.said > asked.end()
+    };
+    if is_lost && client.marks[client.answers..].iter().any(went_on) {
+        // RFC 9112 section 9.6: the client must not, and has its answer reset away.
+        return Some("unanswered: the client went on after asking to close");
+    }
     if is_lost && delivered < request.end() {
         return Some("unanswered: answered, and reset by what still came");
     }
-    if link.down.is_reset && client.pending.is_some() {
-        return None;
-    }
     None
+}
+
+/// The answer began and its end never reached the machine.
+fn is_cut(attempt: &Attempt, links: &[Link]) -> bool {
+    let source = &links[attempt.link];
+    let is_given = attempt.to.is_some_and(|to| source.up.left >= to)
+        && (!attempt.needs_fin || source.has_ended);
+    source.up.left > attempt.from && !is_given
 }

@@ -199,7 +199,13 @@ impl Server {
     }
 
     /// The application reads, and acts if that is enough for it to act on.
-    pub(crate) fn read(&mut self, bytes: &[u8], prng: &mut Prng, ledger: &mut Ledger) {
+    pub(crate) fn read(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        prng: &mut Prng,
+        ledger: &mut Ledger,
+    ) {
         let before = self.read;
         self.read += bytes.len() as u64;
         if let Some(from) = self.tunnel_from {
@@ -211,20 +217,20 @@ impl Server {
             return;
         }
         while self.current < self.arrivals.len() && !self.is_leaving {
-            if !self.act(prng, ledger) {
+            if !self.act(now, prng, ledger) {
                 return;
             }
         }
     }
 
     /// Acts on the current request; false while there is not enough of it.
-    fn act(&mut self, prng: &mut Prng, ledger: &mut Ledger) -> bool {
+    fn act(&mut self, now: Instant, prng: &mut Prng, ledger: &mut Ledger) -> bool {
         let arrival = &mut self.arrivals[self.current];
         let has_head = self.read >= arrival.head_end;
         let has_all = arrival.end.is_some_and(|end| self.read >= end);
         let Some(mark) = arrival.mark else {
             if has_all {
-                self.answer_check(prng, ledger);
+                self.answer_check(now, prng, ledger);
                 self.current += 1;
             }
             return has_all;
@@ -255,9 +261,10 @@ impl Server {
         true
     }
 
-    fn answer_check(&mut self, prng: &mut Prng, ledger: &mut Ledger) {
+    fn answer_check(&mut self, now: Instant, prng: &mut Prng, ledger: &mut Ledger) {
         if prng.one_in(3) {
             ledger.cover.note("health check failed");
+            ledger.sick.push(now);
             let bad = one_bad(prng);
             self.mouth.push(Say::Bytes(bad.as_bytes().to_vec()));
         } else {
@@ -460,7 +467,8 @@ fn check_forwarding(request: &Request, head: &Head) -> Result<(), String> {
         return Err(format!("{mark} has {:?}", head.all("x-forwarded-proto")));
     }
     for name in ["via", "forwarded", "x-request-id", "x-request-start", "x-forwarded-host"] {
-        if head.all(name).is_empty() {
+        let is_due = name != "x-forwarded-host" || !request.host.is_empty();
+        if is_due && head.all(name).is_empty() {
             return Err(format!("{mark} arrived without {name}"));
         }
     }

@@ -346,6 +346,11 @@ impl<M: Machine> World<M> {
             }
         }
         let bytes = self.engine.peer_reads(no, size);
+        self.engine.trace(|| {
+            let down = &self.engine.links[no].down;
+            let (left, ends) = (down.queue.len(), (down.is_ended, down.is_reset));
+            format!("link {no}: the peer reads {} bytes, {left} left, {ends:?}", bytes.len())
+        });
         if bytes.is_empty() {
             self.hear_end(no);
             return;
@@ -365,7 +370,7 @@ impl<M: Machine> World<M> {
                 client.hear(bytes, now, &links[no], links, &mut self.ledger)
             }
             Actor::Server(server) => {
-                server.read(bytes, &mut self.prng, &mut self.ledger);
+                server.read(bytes, now, &mut self.prng, &mut self.ledger);
                 Ok(())
             }
             Actor::Nobody => Ok(()),

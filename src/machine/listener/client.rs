@@ -101,6 +101,8 @@ pub(super) struct Exchange {
     pub(super) version: Version,
     /// The connection may serve another request afterwards.
     pub(super) is_persistent: bool,
+    /// The client said that it sends no other request.
+    pub(super) is_farewell: bool,
     pub(super) is_upgrade: bool,
     /// Nothing more of the request goes to the server; what still comes is thrown away.
     pub(super) is_upload_dead: bool,
@@ -140,6 +142,7 @@ impl Exchange {
             method: Method::Get,
             version: Version::Http11,
             is_persistent: false,
+            is_farewell: false,
             is_upgrade: false,
             is_upload_dead: false,
             is_reused: false,

@@ -35,7 +35,8 @@ impl Listener {
         let Some(exchange) = &self.client(c).exchange else { return };
         let is_persistent = exchange.is_persistent && !self.is_draining;
         let is_understood = exchange.cause.is_none_or(Cause::keeps_connection);
-        let is_read = exchange.upload.is_done() && is_understood;
+        // Where ending is our own wish, more requests may be on their way already.
+        let is_read = exchange.upload.is_done() && exchange.is_farewell && is_understood;
         self.record(now, c, out);
         let client = self.client_mut(c);
         client.since = now;
@@ -96,7 +97,9 @@ impl Listener {
     fn client_left(&mut self, now: Instant, c: u32, out: &mut Outbox) {
         let Some(exchange) = &self.client(c).exchange else { return };
         if exchange.stage != Stage::Tunnel {
-            return self.abandon(now, c, Cause::ClientGone, Ending::Now, out);
+            // It may still read, and an answer that ends with the connection would look whole.
+            let how = if exchange.is_answering() { Ending::Reset } else { Ending::Now };
+            return self.abandon(now, c, Cause::ClientGone, how, out);
         }
         if exchange.has_server_ended {
             return self.finish_tunnel(now, c, out);

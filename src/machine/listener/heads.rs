@@ -171,6 +171,7 @@ impl Listener {
         exchange.method = request.method;
         exchange.version = request.version;
         exchange.is_persistent = request.is_persistent && !is_draining;
+        exchange.is_farewell = !request.is_persistent;
         exchange.is_upgrade = request.upgrade;
         exchange.upload = crate::http::h1::body::Body::new(request.framing);
         client.exchange = Some(exchange);
