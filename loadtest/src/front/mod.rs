@@ -113,6 +113,8 @@ pub(crate) struct Terms {
     pub(crate) addresses: Addresses,
     /// Idle upstream connections that a front may keep.
     pub(crate) idle: usize,
+    /// For how long, s.
+    pub(crate) idle_seconds: u64,
     pub(crate) lychgate: PathBuf,
 }
 
