@@ -170,6 +170,14 @@ fn the_report_ends_somewhere() {
 }
 
 #[test]
+fn a_long_text_that_is_no_configuration_has_one_fault() {
+    let text = "=\n".repeat(RECOVERY_SIZE_MAX);
+    assert_eq!(complaints(&text).len(), 1);
+    let good = LEAST.to_owned() + &"#\n".repeat(RECOVERY_SIZE_MAX);
+    assert_eq!(plan(&good), plan(LEAST));
+}
+
+#[test]
 fn depth_and_counts_beyond_reason_are_faults() {
     for text in [
         format!("a = {}", "[".repeat(100_000)),
