@@ -230,7 +230,7 @@ fn pipeline(port: u16) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ACTS, End, Leave, Mischief, await_end, perform};
+    use super::{ACTS, End, Leave, Mischief, await_end, perform, reset};
     use crate::probe;
     use std::io::Write;
     use std::net::TcpListener;
@@ -251,6 +251,17 @@ mod tests {
             End::Answered(400)
         );
         assert_eq!(end(b""), End::Closed);
+    }
+
+    #[test]
+    fn an_answer_before_a_reset_is_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = probe::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut guest, _) = listener.accept().unwrap();
+        guest.write_all(b"HTTP/1.1 431 x\r\nContent-Length: 0\r\n\r\n").unwrap();
+        reset(&guest);
+        drop(guest);
+        assert_eq!(await_end(&mut client), End::Answered(431));
     }
 
     #[test]

@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn threads_that_came_count_and_those_that_ended_are_told() {
-        let before = CpuTimes(BTreeMap::from([(1, 100), (2, 50)]));
+        let before = CpuTimes(BTreeMap::from([(1, 100), (2, 50), (4, 1)]));
         let after = CpuTimes(BTreeMap::from([(1, 130), (3, 7)]));
-        assert_eq!(before.until(&after), CpuSpent { ns: 37, threads_ended: 1 });
+        assert_eq!(before.until(&after), CpuSpent { ns: 37, threads_ended: 2 });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::application::Application;
 use crate::failure::Failure;
-use crate::front::{Front, REFERENCE};
+use crate::front::{Front, Product, REFERENCE};
 use crate::processes::{CpuTimes, core_busy};
 use crate::report::verdict::CONTROL;
 use crate::report::{Case, Row, Sample};
@@ -29,6 +29,14 @@ pub(crate) enum Generator {
         connections: usize,
         window: usize,
     },
+}
+
+impl Generator {
+    /// Whether the requests reach the application's own process.
+    fn asks_application(&self, front: &Front) -> bool {
+        let uploads = matches!(self, Self::Wrk(wrk::Order { upload: Some(_), .. }));
+        front.recipe.product != Product::Bare && !uploads
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +161,9 @@ fn sample(
         p50_us: found.p50_us,
         p99_us: found.p99_us,
         front_ns: spent.ns,
-        application_ns: before.application.until(&after.application).ns,
+        application_ns: generator
+            .asks_application(front)
+            .then(|| before.application.until(&after.application).ns),
         foreign_ns: after.busy.saturating_sub(before.busy).saturating_sub(spent.ns),
         enters: both.map(|(a, b)| b.enters.saturating_sub(a.enters)),
         calls: both.map(|(a, b)| b.calls.saturating_sub(a.calls)),

@@ -290,9 +290,11 @@ mod tests {
         assert_eq!(swarm.greet(8, Duration::from_secs(20)).unwrap(), 8);
         thread.join().unwrap();
         // All are closed now, and nobody listens any more.
-        while swarm.tally.refused < 8 {
-            swarm.run(8, Duration::from_millis(1), Repair::Reopen).unwrap();
+        while swarm.tally.broken < 8 {
+            swarm.run(8, Duration::from_millis(1), Repair::Leave).unwrap();
         }
+        swarm.run(8, Duration::from_millis(1), Repair::Reopen).unwrap();
         assert_eq!((swarm.tally.answered, swarm.tally.broken, swarm.take_breaks()), (8, 8, 1));
+        assert_eq!(swarm.tally.refused, 8);
     }
 }

@@ -83,7 +83,7 @@ fn configuration(recipe: Recipe, engine: Engine, port: u16, terms: &Terms) -> St
     };
     let mut text = format!(
         "[server]\nengine = \"{engine}\"\nthreads = 1\nmax_connections = 15000\n\n\
-         [server.limits]\nidle_timeout = \"300s\"\n\n[server.log]\naccess = \"off\"\n\n\
+         [server.limits]\nidle_timeout = \"300s\"\n\n\
          [[listen]]\naddress = \"127.0.0.1:{port}\"\nbacklog = 4096\n\n[[site]]\nname = \"load\"\n"
     );
     for (path, pool) in [("/", "application"), ("/sink", "sink")] {
@@ -93,8 +93,8 @@ fn configuration(recipe: Recipe, engine: Engine, port: u16, terms: &Terms) -> St
         let _ = write!(
             text,
             "\n[pool.{pool}]\ntransport = \"http\"\nservers = [\"{server}\"]\n\
-             [pool.{pool}.upstream]\nidle_connections = {}\nidle_timeout = \"60s\"\n",
-            terms.idle
+             [pool.{pool}.upstream]\nidle_connections = {}\nidle_timeout = \"{}s\"\n",
+            terms.idle, terms.idle_seconds
         );
     }
     text

@@ -113,6 +113,8 @@ pub(crate) struct Terms {
     pub(crate) addresses: Addresses,
     /// Idle upstream connections that a front may keep.
     pub(crate) idle: usize,
+    /// For how long, s.
+    pub(crate) idle_seconds: u64,
     pub(crate) lychgate: PathBuf,
 }
 
@@ -188,6 +190,7 @@ mod tests {
         assert_eq!(names("").len(), ALL.len());
         assert_eq!(names("bare, nginx-tcp"), ["bare", "nginx-tcp"]);
         assert_eq!(names("haproxy"), ["haproxy-tcp", "haproxy-unix", "haproxy-fields-tcp"]);
+        assert!(chosen("tcp", &ALL).is_err(), "an end is no beginning");
         assert!(chosen("nginx,caddy", &ALL).unwrap_err().to_string().contains("caddy"));
     }
 }

@@ -24,8 +24,8 @@ fn servers(recipe: Recipe, port: u16, terms: &Terms) -> String {
     let upstream = |name: &str, server: &str| {
         format!(
             "  upstream {name} {{ server {server}; keepalive {}; \
-             keepalive_requests 1000000000; keepalive_timeout 60s; }}\n",
-            terms.idle
+             keepalive_requests 1000000000; keepalive_timeout {}s; }}\n",
+            terms.idle, terms.idle_seconds
         )
     };
     // Setting any field in a location replaces nginx's own defaults, so Host stands in both.

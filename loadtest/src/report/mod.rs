@@ -60,8 +60,8 @@ pub(crate) struct Sample {
     pub(crate) p99_us: f64,
     /// CPU time of the front, all its processes and threads.
     pub(crate) front_ns: u64,
-    /// The same of the application behind it.
-    pub(crate) application_ns: u64,
+    /// The same of the application behind it; `None` of uploads, which go to a thread of loadtest.
+    pub(crate) application_ns: Option<u64>,
     /// Busy time of the front's CPU that was not the front's: other programs, interrupts, the hypervisor.
     pub(crate) foreign_ns: u64,
     /// lychgate only.
@@ -79,10 +79,6 @@ pub(crate) struct Table {
 impl Sample {
     pub(crate) fn front_us(&self) -> f64 {
         per(self.front_ns, self.requests) / 1e3
-    }
-
-    fn application_us(&self) -> f64 {
-        per(self.application_ns, self.requests) / 1e3
     }
 
     fn rate(&self) -> f64 {
@@ -112,8 +108,8 @@ impl Row {
         spread(&self.front_us())
     }
 
-    fn application_us(&self) -> f64 {
-        median(&self.each(Sample::application_us))
+    fn application_us(&self) -> Option<f64> {
+        self.counted(|sample| sample.application_ns).map(|ns| ns / 1e3)
     }
 
     pub(crate) fn rate(&self) -> f64 {
@@ -206,7 +202,7 @@ pub(crate) mod tests {
             p50_us: 100.0,
             p99_us: 1_500.0,
             front_ns: us * 1_000_000,
-            application_ns: 5_000_000,
+            application_ns: Some(5_000_000),
             foreign_ns: 0,
             enters: front.starts_with("lychgate").then_some(500),
             calls: front.starts_with("lychgate").then_some(0),

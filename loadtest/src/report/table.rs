@@ -46,11 +46,17 @@ fn origin(report: &Report) -> String {
         machine.haproxy,
         machine.wrk,
     );
-    let _ = writeln!(
+    let _ = write!(
         text,
-        "Front on CPU {}, application and generator on CPU {}; {} rounds of {} s, medians.",
-        settings.front_core, settings.load_core, settings.rounds, settings.seconds
+        "Front on CPU {}, application and generator on CPU {}",
+        settings.front_core, settings.load_core
     );
+    if report.cases.is_empty() {
+        text.push_str(".\n");
+    } else {
+        let (rounds, seconds) = (settings.rounds, settings.seconds);
+        let _ = writeln!(text, "; medians of {rounds} rounds of {seconds} s.");
+    }
     text
 }
 
@@ -90,7 +96,7 @@ fn cells(case: &Case, row: &Row, counted: bool) -> Vec<String> {
         time(row.p50_us()),
         time(row.p99_us()),
         format!("{:.0} %", row.busy() * 100.0),
-        if row.front == "bare" { dash() } else { fixed(row.application_us(), 2) },
+        row.application_us().map_or_else(dash, |us| fixed(us, 2)),
     ];
     if counted {
         let count = |value: Option<f64>| value.map_or_else(dash, |value| fixed(value, 2));

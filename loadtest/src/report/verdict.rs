@@ -78,9 +78,16 @@ pub(crate) fn relay_goals(case: &Case) -> Vec<Verdict> {
         Some(judge(ratio(row, &to?), limit, goal, steady))
     };
     let enters = |front: &str| {
-        let enters = row(front)?.enters()?;
+        let row = row(front)?;
+        let enters = row.enters()?;
         let goal = format!("{front}: at most 0.7 enters per request");
-        Some(Verdict::new(goal, format!("{enters:.2}"), enters <= 0.7))
+        let mut verdict = Verdict::new(goal, format!("{enters:.2}"), enters <= 0.7);
+        // A front that is kept from its CPU finds more work at each enter; none at all is a counter
+        // that stands still.
+        if row.foreign() > FOREIGN_MAX || enters == 0.0 {
+            verdict.finding = Finding::Open;
+        }
+        Some(verdict)
     };
     [
         against(
@@ -159,7 +166,7 @@ pub(crate) fn warnings(case: &Case) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{report, row};
-    use super::{CONTROL, Finding, relay_goals, warnings};
+    use super::{CONTROL, Finding, Row, relay_goals, warnings};
 
     fn findings(again: u64, lychgate: &[u64]) -> Vec<Finding> {
         let rows = vec![
@@ -178,6 +185,25 @@ mod tests {
         assert_eq!(findings(106, &[80; 5])[0], Finding::Open, "the control differs");
         assert_eq!(findings(100, &[60, 70, 80, 90, 99])[0], Finding::Open, "rounds differ");
         assert_eq!(findings(100, &[80; 4])[0], Finding::Open, "too few rounds");
+    }
+
+    #[test]
+    fn a_front_that_was_kept_from_its_cpu_is_not_judged() {
+        let mut ours = row("lychgate-uring-tcp", &[80; 5]);
+        let judged = |ours: &Row| {
+            let rows =
+                vec![row("nginx-tcp", &[100; 5]), row("haproxy-tcp", &[95; 5]), ours.clone()];
+            let verdicts = relay_goals(&report(rows).cases[0]);
+            verdicts.iter().map(|verdict| verdict.finding).collect::<Vec<_>>()
+        };
+        assert_eq!(judged(&ours), [Finding::Met, Finding::Met]);
+        ours.samples.iter_mut().for_each(|sample| sample.enters = Some(0));
+        assert_eq!(judged(&ours), [Finding::Met, Finding::Open], "a counter that stands still");
+        ours.samples.iter_mut().for_each(|sample| {
+            sample.enters = Some(500);
+            sample.foreign_ns = 110_000_000;
+        });
+        assert_eq!(judged(&ours), [Finding::Open, Finding::Open], "others used 11 %");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) const NAMES: [&str; 7] =
 
 /// Upstream connections that every front may keep idle, unless there are more clients than that.
 const IDLE_MIN: usize = 128;
+/// Longer than any pause between two measurements of one front.
+const IDLE_SECONDS: u64 = 60;
 
 pub(crate) fn run(command: Command, options: &Options) -> Result<(), Failure> {
     match command {
@@ -57,7 +59,7 @@ fn one(command: Command, options: &Options) -> Result<(), Failure> {
         Command::Bodies => loads::bodies(&mut stage),
         Command::Connect => loads::connect(&stage),
         Command::Idle => idle::run(&stage),
-        Command::Soak => soak::run(&stage),
+        Command::Soak => soak::run(&mut stage),
         Command::Restart => restart::run(&stage),
         Command::All | Command::Docs => unreachable!("taken apart by the caller"),
     }?;
@@ -103,7 +105,8 @@ impl<'a> Stage<'a> {
         let rig = Rig::set_up(cores)?;
         let application = Application::start(&rig)?;
         let idle = IDLE_MIN.max(options.connections.unwrap_or(0) as usize);
-        let terms = Terms { addresses: application.addresses.clone(), idle, lychgate };
+        let addresses = application.addresses.clone();
+        let terms = Terms { addresses, idle, idle_seconds: IDLE_SECONDS, lychgate };
         Ok(Self { options, machine, recipes, terms, application, rig })
     }
 

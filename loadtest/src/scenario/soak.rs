@@ -22,12 +22,15 @@ const WARM_SECONDS: u64 = 5;
 /// What may lie between the two medians of memory: a tenth, and half a MiB of chance.
 const GROWTH_MAX: f64 = 1.10;
 const GROWTH_FLOOR_KIB: f64 = 512.0;
-/// For the last connections to end after the load: longer than kept connections may idle upstream.
+/// Upstream connections are kept shortly here, so that only what leaks is left after a few seconds.
+const IDLE_SECONDS: u64 = 3;
+/// For the last connections to end: longer than the limits for slow bodies and slow applications.
 const SETTLE_MAX: Duration = Duration::from_secs(75);
 
-pub(super) fn run(stage: &Stage<'_>) -> Result<Report, Failure> {
+pub(super) fn run(stage: &mut Stage<'_>) -> Result<Report, Failure> {
     let seconds = stage.seconds(60);
     let connections = stage.options.connections.unwrap_or(CONNECTIONS) as usize;
+    stage.terms.idle_seconds = IDLE_SECONDS;
     let mut report = stage.report("soak", seconds);
     let (mut rows, mut acts) = (Vec::new(), Vec::new());
     for mut front in stage.fronts()? {

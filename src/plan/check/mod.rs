@@ -42,7 +42,7 @@ fn is_over(
     faults: &mut Faults,
 ) -> bool {
     if count > max {
-        section.refuse(name, Nature::Present, faults, || {
+        section.refuse(name, Nature::Here, faults, || {
             (format!("{count} of them are too many"), format!("write at most {max}"))
         });
     }
