@@ -301,6 +301,7 @@ impl<M: Machine> Engine<M> {
                 self.step(Input::Unwritable { id });
             } else if bytes != link.told {
                 link.told = bytes;
+                link.told_at = self.now;
                 self.step(Input::Backlog { id, bytes });
             }
         }

@@ -77,6 +77,9 @@ pub(crate) struct Link {
     pub(crate) said_size: u64,
     /// What the machine was given, likewise.
     pub(crate) heard: Vec<(u64, Instant)>,
+    pub(crate) made_at: Instant,
+    /// When the machine was last told of a backlog.
+    pub(crate) told_at: Instant,
     /// When anything last moved here.
     pub(crate) active_at: Instant,
 }
@@ -139,6 +142,8 @@ impl Link {
             said: Vec::new(),
             said_size: 0,
             heard: Vec::new(),
+            made_at: now,
+            told_at: Instant(0),
             active_at: now,
         }
     }

@@ -9,7 +9,7 @@ use super::link::{Link, Phase, Side};
 use super::parse::{Framing, Head};
 use super::request::{Body, Request, Spoilt, Stall};
 use super::setting::{
-    CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK, Place,
+    BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK, Place,
     RESPONSE_TIMEOUT,
 };
 use lychgate::base::time::{Instant, nanos};
@@ -113,8 +113,7 @@ pub(crate) fn begin(
     match attempt {
         Some(attempt) => check_answer(request, attempt, head, status)?,
         None => {
-            let said = link.said_at(head.start);
-            check_own(client, request, status, said, link, links, ledger)
+            check_own(client, request, status, head, link, links, ledger)
                 .map_err(|why| format!("{mark} got {status}: {why}"))?;
         }
     }
@@ -295,11 +294,12 @@ fn check_own(
     client: &Client,
     request: &Request,
     status: u16,
-    said: Instant,
+    head: &Head,
     link: &Link,
     links: &[Link],
     ledger: &Ledger,
 ) -> Result<(), String> {
+    let said = link.said_at(head.start);
     if let Some(fault) = request.fault {
         let is_right = fault.statuses.contains(&status);
         let is_slow = status == 408;
@@ -317,7 +317,7 @@ fn check_own(
             request.place == Place::NoHost && ledger.setting.is_misdirected,
             "it is in the right place",
         ),
-        408 => check_slow(client, request, said, link),
+        408 => check_slow(client, request, head, link),
         413 => right(
             matches!(request.spoilt, Some(Spoilt::TooLong | Spoilt::TooMuch)),
             "it is not too large",
@@ -334,7 +334,7 @@ fn check_own(
             let is_absent = pool == Some(POOL_WORK) && ledger.was_idle(since);
             right(is_down || is_absent, "there was a server")
         }
-        504 => check_late(request, said, pool, ledger),
+        504 => check_late(request, said, pool, link, links, ledger),
         _ => Err(String::from("that is no answer of ours")),
     }
 }
@@ -370,19 +370,38 @@ fn check_given_up(request: &Request, links: &[Link], is_refused: bool) -> Result
 fn check_slow(
     client: &Client,
     request: &Request,
-    said: Instant,
+    head: &Head,
     link: &Link,
 ) -> Result<(), String> {
-    // A small receive buffer can make a client slow without its wanting it.
-    let is_slow = request.stall.is_some() || client.pace != Pace::Brisk;
-    let is_idle = link.up.left <= request.start;
-    let waited = said.since(link.heard_at(request.start));
-    match request.stall {
-        Some(Stall::Head) if waited < HEAD_TIMEOUT => Err(format!("after only {waited:?}")),
-        _ if is_idle => Err(String::from("nothing of it had come")),
-        _ if request.expects => Ok(()),
-        _ => right(is_slow, "it was not slow"),
+    let said = link.said_at(head.start);
+    if link.up.left <= request.start {
+        return Err(String::from("nothing of it had come"));
     }
+    let begun = link.heard_at(request.start);
+    if link.up.left < request.start + request.head_size as u64 {
+        // Sent ahead, it waits for its turn before it is late.
+        let turn = head.start.checked_sub(1).map_or(Instant(0), |end| link.said_at(end));
+        right(request.stall == Some(Stall::Head), "its head was not slow")?;
+        return in_time("head", said.since(begun.max(turn).max(link.told_at)), HEAD_TIMEOUT);
+    }
+    let heard = link.heard.iter().rev().find(|(_, at)| *at < said);
+    let waited = said.since(heard.map_or(begun, |(_, at)| *at));
+    right(waited >= BODY_TIMEOUT, "it was not slow")?;
+    let is_held = request.wire.len() > SMALL || client.pace != Pace::Brisk;
+    let Some(attempt) = request.attempts.last().filter(|_| !is_held) else { return Ok(()) };
+    // A connection to the server comes first.
+    in_time("body", waited.min(said.since(attempt.last)), BODY_TIMEOUT)
+}
+
+/// Requests of this size fit into every buffer.
+const SMALL: usize = 300;
+
+/// A wait ended when its time was over, neither earlier nor much later.
+fn in_time(what: &str, waited: Duration, limit: Duration) -> Result<(), String> {
+    if waited < limit || waited > limit + LATENESS_MAX {
+        return Err(format!("the {what} may take {limit:?}, and ended after {waited:?}"));
+    }
+    Ok(())
 }
 
 /// 504 comes when the time is over, not before and not much later.
@@ -390,18 +409,25 @@ fn check_late(
     request: &Request,
     said: Instant,
     pool: Option<usize>,
+    link: &Link,
+    links: &[Link],
     ledger: &Ledger,
 ) -> Result<(), String> {
-    let Some(attempt) = request.attempts.last() else {
-        let is_refused = pool.is_some_and(|pool| ledger.was_refused(pool, Instant(0)));
-        return right(is_refused && said.0 >= nanos(CONNECT_TIMEOUT), "nobody was late");
-    };
-    let earliest = attempt.at + RESPONSE_TIMEOUT;
-    let is_again = pool.is_some_and(|pool| ledger.was_refused(pool, attempt.at));
-    if said < earliest && !is_again {
-        return Err(format!("{:?} too early", Duration::from_nanos(earliest.0 - said.0)));
+    let since = request.attempts.last().map_or(Instant(0), |attempt| attempt.at);
+    // Connections that never came about are late after another limit.
+    if pool.is_some_and(|pool| ledger.was_refused(pool, since)) {
+        return right(said.0 >= nanos(CONNECT_TIMEOUT), "no connection was late");
     }
-    Ok(())
+    let Some(attempt) = request.attempts.last() else {
+        return Err(String::from("nobody was late"));
+    };
+    let source = &links[attempt.link];
+    let heard = source.heard.last().map_or(attempt.last, |(_, at)| *at);
+    let waited = said.since(attempt.last.max(heard).max(source.told_at).max(link.told_at));
+    if request.wire.len() > SMALL {
+        return right(said >= attempt.at + RESPONSE_TIMEOUT, "the server was not late");
+    }
+    in_time("response", waited, RESPONSE_TIMEOUT)
 }
 
 /// What must hold at any moment: nobody waits longer than the longest way through all limits.
@@ -430,6 +456,7 @@ pub(crate) fn conclude(
     links: &[Link],
     ledger: &mut Ledger,
 ) -> Result<(), String> {
+    check_end(client, link, ledger)?;
     if client.answers >= client.marks.len() || client.is_over {
         return Ok(());
     }
@@ -454,6 +481,18 @@ pub(crate) fn conclude(
     Ok(())
 }
 
+/// A connection that was ended without anything having happened on it idled long enough for it.
+fn check_end(client: &Client, link: &Link, ledger: &mut Ledger) -> Result<(), String> {
+    let Some((ended, Ending::Now)) = link.ordered else { return Ok(()) };
+    let is_plain = client.pace == Pace::Brisk && !client.is_tunnel && client.mouth.planned < 4_000;
+    if !is_plain || link.has_ended || link.is_broken || link.is_unwritable {
+        return Ok(());
+    }
+    ledger.cover.note("idle connection ended in time");
+    let since = link.said_at(link.said_size).max(link.made_at);
+    in_time("idle time", ended.since(since.max(link.told_at)), IDLE_TIMEOUT)
+}
+
 fn excuse(
     client: &Client,
     request: &Request,
@@ -470,7 +509,7 @@ fn excuse(
     }
     let is_draining = ledger.drained_at.is_some_and(|at| at <= ended);
     let delivered = link.up.left;
-    let idle = ended.since(link.said_at(link.said_size));
+    let idle = ended.since(link.said_at(link.said_size).max(link.made_at));
     if delivered <= request.start {
         // Nothing of it was seen: the machine ended an idle connection.
         if is_draining {
@@ -505,9 +544,12 @@ fn excuse(
         let asked = &ledger.requests[mark];
         !asked.keeps && delivered > asked.start && client.mouth.said > asked.end()
     };
-    if is_lost && client.marks[client.answers..].iter().any(went_on) {
+    if link.down.is_reset && client.marks[client.answers..].iter().any(went_on) {
         // RFC 9112 section 9.6: the client must not, and has its answer reset away.
         return Some("unanswered: the client went on after asking to close");
+    }
+    if is_draining && how == Ending::Flushed && link.down.is_reset {
+        return Some("unanswered: drained, and reset by the next request");
     }
     if is_lost && delivered < request.end() {
         return Some("unanswered: answered, and reset by what still came");
