@@ -19,6 +19,11 @@ use std::sync::Arc;
 pub(crate) trait Machine {
     fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox);
     fn deadline(&self) -> Instant;
+
+    /// What the machine still counts after all is over; an error names what it should not.
+    fn rest(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl Machine for Listener {
@@ -28,6 +33,14 @@ impl Machine for Listener {
 
     fn deadline(&self) -> Instant {
         Self::deadline(self)
+    }
+
+    fn rest(&self) -> Result<(), String> {
+        let tally = self.tally();
+        if tally.connections_open != 0 || tally.upstream_idle != 0 {
+            return Err(format!("all is over, and it counts {tally:?}"));
+        }
+        Ok(())
     }
 }
 
@@ -66,6 +79,8 @@ pub(crate) struct Engine<M> {
     /// The first breach of the contract.
     pub(crate) fault: Option<String>,
     pub(crate) is_traced: bool,
+    /// The access log.
+    pub(crate) log: Vec<u8>,
     out: Outbox,
     prng: Prng,
     /// Index of an id to the link that has it, from `Adopt` or `Connect` to `Closed`.
@@ -97,6 +112,7 @@ impl<M: Machine> Engine<M> {
             notes: Vec::new(),
             fault: None,
             is_traced,
+            log: Vec::new(),
             out: Outbox::default(),
             prng: Prng::new(seed),
             ids: BTreeMap::new(),
@@ -301,7 +317,7 @@ impl<M: Machine> Engine<M> {
                 self.step(Input::Unwritable { id });
             } else if bytes != link.told {
                 link.told = bytes;
-                link.told_at = self.now;
+                link.told_at.push(self.now);
                 self.step(Input::Backlog { id, bytes });
             }
         }
@@ -315,7 +331,7 @@ impl<M: Machine> Engine<M> {
             self.pump(no);
         }
         self.out.bytes.clear();
-        self.out.log.clear();
+        self.log.append(&mut self.out.log);
     }
 
     /// Ids that the engine still knows.

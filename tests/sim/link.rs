@@ -78,8 +78,8 @@ pub(crate) struct Link {
     /// What the machine was given, likewise.
     pub(crate) heard: Vec<(u64, Instant)>,
     pub(crate) made_at: Instant,
-    /// When the machine was last told of a backlog.
-    pub(crate) told_at: Instant,
+    /// When the machine was told of a backlog.
+    pub(crate) told_at: Vec<Instant>,
     /// When anything last moved here.
     pub(crate) active_at: Instant,
 }
@@ -143,7 +143,7 @@ impl Link {
             said_size: 0,
             heard: Vec::new(),
             made_at: now,
-            told_at: Instant(0),
+            told_at: Vec::new(),
             active_at: now,
         }
     }
@@ -159,6 +159,12 @@ impl Link {
     pub(crate) fn heard_at(&self, place: u64) -> Instant {
         let after = self.heard.partition_point(|(start, _)| *start <= place);
         after.checked_sub(1).map_or(Instant(0), |at| self.heard[at].1)
+    }
+
+    /// When the machine was last told of a backlog, before a moment.
+    pub(crate) fn told_before(&self, moment: Instant) -> Instant {
+        let last = self.told_at.iter().rev().find(|at| **at < moment);
+        last.copied().unwrap_or_default()
     }
 
     /// When the machine said the byte at a place in its stream.

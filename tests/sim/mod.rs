@@ -20,5 +20,7 @@ pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod setting;
 #[cfg(test)]
+mod saboteur;
+#[cfg(test)]
 mod tests;
 pub(crate) mod world;

@@ -23,7 +23,7 @@ impl Drop for Seeded {
     }
 }
 
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     // A message that cannot be written is no reason to fail.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -32,11 +32,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn simulate(seed: u64, is_traced: bool) -> Result<Cover, String> {
-    let _seeded = Seeded(seed);
+pub(super) fn listener(seed: u64) -> Listener {
     let mut machine = Listener::new(Instant(0), seed, Arc::new(Shared::default()));
     machine.set_wall(1_700_000_000_000_000_000);
-    World::new(seed, is_traced, machine).run().map_err(|why| format!("SEED={seed}: {why}"))
+    machine
+}
+
+fn simulate(seed: u64, is_traced: bool) -> Result<Cover, String> {
+    let _seeded = Seeded(seed);
+    World::new(seed, is_traced, listener(seed)).run().map_err(|why| format!("SEED={seed}: {why}"))
 }
 
 /// Runs seeds from a counter until there are no more, or too many failed.

@@ -532,6 +532,10 @@ impl<M: Machine> World<M> {
         if self.ledger.drained_at.is_some() != (self.drained == 1) {
             return self.engine.blame(format!("Drained {} times", self.drained));
         }
+        let rest = self.engine.machine.rest();
+        if let Err(why) = rest.and_then(|()| oracle::check_log(&self.engine.log, &self.ledger)) {
+            return self.engine.blame(why);
+        }
         for (no, actor) in self.actors.iter().enumerate() {
             let Actor::Client(client) = actor else { continue };
             let link = &self.engine.links[no];
