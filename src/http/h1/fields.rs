@@ -101,3 +101,33 @@ pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(super) fn is_token_text(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| is_token(byte))
 }
+
+/// Whether a value is a list of RFC 7239 section 4: `for=_x;host="a:80", for="[::1]"`.
+pub(super) fn is_forwarded_list(value: &[u8]) -> bool {
+    let mut rest = value;
+    loop {
+        let Some(after) = forwarded_pair(trim(rest)) else { return false };
+        match trim(after) {
+            [] => return true,
+            [b';' | b',', more @ ..] => rest = more,
+            _ => return false,
+        }
+    }
+}
+
+/// What is behind one `token=value`.
+fn forwarded_pair(text: &[u8]) -> Option<&[u8]> {
+    let name = text.iter().position(|&byte| !is_token(byte)).filter(|&size| size > 0)?;
+    let value = text[name..].strip_prefix(b"=")?;
+    let Some(mut quoted) = value.strip_prefix(b"\"") else {
+        let size = value.iter().position(|&byte| !is_token(byte)).unwrap_or(value.len());
+        return (size > 0).then(|| &value[size..]);
+    };
+    loop {
+        match quoted {
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', _, after @ ..] | [_, after @ ..] => quoted = after,
+            [] => return None,
+        }
+    }
+}

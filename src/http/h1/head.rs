@@ -55,6 +55,8 @@ pub struct Request<'b, 's> {
     /// The authority in force, as sent; empty only for HTTP/1.0 without `Host`.
     pub host: &'b [u8],
     pub framing: Framing,
+    /// `Content-Length` is there, be it 0.
+    pub has_length: bool,
     pub is_persistent: bool,
     /// The client asks for another protocol, and may: HTTP/1.1, named by `Connection`, no body,
     /// and not one that would carry requests past us.
@@ -139,6 +141,7 @@ pub fn request<'b, 's>(
         version,
         host,
         framing,
+        has_length: facts.length.is_some(),
         is_persistent,
         upgrade: version == Version::Http11 && facts.upgrades() && framing == Framing::Length(0),
         // RFC 9110 section 10.1.1: of HTTP/1.0 it must be ignored.
@@ -301,3 +304,6 @@ fn response_framing(
         (false, false, None) => Framing::UntilClose,
     })
 }
+
+#[cfg(test)]
+mod tests;
