@@ -3,6 +3,7 @@
 //! from every value.
 
 pub mod check;
+pub mod diff;
 pub mod fault;
 pub mod keys;
 pub mod raw;

@@ -1,7 +1,9 @@
 //! Floor 3: the only floor that touches the kernel, and the only one with `unsafe`. It decides
 //! nothing and never sees a machine.
 
+pub mod clock;
 pub mod engine;
+pub mod errno;
 pub mod fdpass;
 pub mod identity;
 pub mod memfd;
@@ -11,3 +13,4 @@ pub mod port;
 pub mod process;
 pub mod rlimit;
 pub mod signal;
+pub mod socket;
