@@ -118,11 +118,17 @@ mod tests {
     fn the_command_line_is_sound_and_hides_what_is_not_for_people() {
         Arguments::command().debug_assert();
         let help = Arguments::command().render_long_help().to_string();
-        assert!(help.contains("check") && help.contains("USR1") && !help.contains("listener process; started"));
+        assert!(
+            help.contains("check")
+                && help.contains("USR1")
+                && !help.contains("listener process; started")
+        );
         for good in [&["lychgate"][..], &["lychgate", "run"], &["lychgate", "run", "a.toml"]] {
             Arguments::try_parse_from(good).unwrap();
         }
-        for bad in [&["lychgate", "check"][..], &["lychgate", "walk"], &["lychgate", "run", "a", "b"]] {
+        for bad in
+            [&["lychgate", "check"][..], &["lychgate", "walk"], &["lychgate", "run", "a", "b"]]
+        {
             assert!(Arguments::try_parse_from(bad).unwrap_err().use_stderr(), "{bad:?}");
         }
     }

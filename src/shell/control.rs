@@ -44,13 +44,23 @@ pub enum ToListener {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromListener {
     /// All threads run.
-    Started { engine: String, fallback: Option<String>, threads: u16 },
-    Configured { revision: u64 },
+    Started {
+        engine: String,
+        fallback: Option<String>,
+        threads: u16,
+    },
+    Configured {
+        revision: u64,
+    },
     /// It cannot go on and ends.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
     /// Nothing is left to finish; it ends.
     Drained,
-    Counters { json: String },
+    Counters {
+        json: String,
+    },
 }
 
 /// An address as text, and back.
@@ -202,8 +212,8 @@ mod tests {
     fn a_listener_that_never_reads_counts_as_lost() {
         let (ours, _theirs) = fdpass::pair().unwrap();
         let mut channel = Channel::new(ours);
-        let refused = (0..=WAITING_MAX + 4096)
-            .any(|_| channel.tell(&ToListener::Count, Vec::new()).is_err());
+        let refused =
+            (0..=WAITING_MAX + 4096).any(|_| channel.tell(&ToListener::Count, Vec::new()).is_err());
         assert!(refused);
     }
 }

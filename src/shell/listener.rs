@@ -355,12 +355,11 @@ fn drop_privileges(identity: Option<&Identity>, plan: &Plan) -> Result<(), Strin
         tracing::debug!("raising the limit on locked memory: {error}");
     }
     if let Some(identity) = identity {
-        identity.assume().map_err(|error| {
-            format!("taking on the identity of uid {}: {error}", identity.uid)
-        })?;
+        identity
+            .assume()
+            .map_err(|error| format!("taking on the identity of uid {}: {error}", identity.uid))?;
     }
-    identity::renounce_privileges()
-        .map_err(|error| format!("renouncing new privileges: {error}"))
+    identity::renounce_privileges().map_err(|error| format!("renouncing new privileges: {error}"))
 }
 
 fn start_threads(

@@ -9,10 +9,10 @@ use crate::base::time::Instant;
 use crate::machine::supervisor::CommandId;
 use crate::plan::{Bind, Command};
 use crate::sys::identity::Identity;
+use crate::sys::port;
 use crate::sys::process::{self, Child, Launch, Program};
 use crate::sys::rlimit::Limit;
 use crate::sys::socket;
-use crate::sys::port;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -117,7 +117,13 @@ impl Slot {
             let port = port::free_loopback().map_err(|error| format!("finding a port: {error}"))?;
             let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
             let port = port.to_string();
-            return Ok(Place { address, listening: None, port, socket: empty(), descriptor: empty() });
+            return Ok(Place {
+                address,
+                listening: None,
+                port,
+                socket: empty(),
+                descriptor: empty(),
+            });
         }
         let path = ground.runtime.socket(&self.pool, self.id.0, self.generation);
         if path.len() > UNIX_PATH_MAX {

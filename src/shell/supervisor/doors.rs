@@ -124,14 +124,15 @@ fn make(address: &Address, backlog: u32, threads: u16) -> Result<Vec<Arc<OwnedFd
         }
         Address::Tcp(address) => *address,
     };
-    port::ensure_free(tcp).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "another program listens there. Stop it or choose another address".to_owned()
-        }
-        // The same call fails again below, with the remedy in its words.
-        _ => String::new(),
-    })
-    .or_else(|why| if why.is_empty() { Ok(()) } else { Err(why) })?;
+    port::ensure_free(tcp)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there. Stop it or choose another address".to_owned()
+            }
+            // The same call fails again below, with the remedy in its words.
+            _ => String::new(),
+        })
+        .or_else(|why| if why.is_empty() { Ok(()) } else { Err(why) })?;
     let mut sockets: Vec<Arc<OwnedFd>> = Vec::new();
     for _ in 0..threads.max(1) {
         // Port 0 means the same free port for all of them.

@@ -15,13 +15,13 @@ use crate::base::time::Instant;
 use crate::machine::supervisor::{self as machine, CommandId, Input, Outcome};
 use crate::shell::config::Loaded;
 use crate::shell::control::{Channel, FromListener, Heard, ToListener};
+use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notify::Notifier;
 use crate::sys::poll::{self, Interest};
 use crate::sys::process::Child;
 use crate::sys::rlimit::Limit;
 use crate::sys::signal::{Signals, Word};
-use crate::sys::clock;
 use command::Slot;
 use doors::Doors;
 use runtime::Runtime;
@@ -147,7 +147,8 @@ impl Supervisor {
 
     fn turn(&mut self, now: Instant, ready: &mut Vec<bool>) -> Result<(), String> {
         let (sources, watched) = self.watched();
-        let probes = self.commands.values().filter_map(|slot| slot.running.as_ref()?.probe.as_ref());
+        let probes =
+            self.commands.values().filter_map(|slot| slot.running.as_ref()?.probe.as_ref());
         let deadline =
             probes.map(probe::Probe::deadline).fold(self.machine.deadline(), Instant::min);
         let timeout = (deadline != Instant::NEVER).then(|| deadline.since(now));
@@ -244,12 +245,10 @@ impl Supervisor {
 
     fn hear_word(&mut self, word: FromListener) {
         match word {
-            FromListener::Started { engine, fallback, threads } => {
-                match fallback {
-                    None => tracing::info!("listener: {threads} threads on {engine}"),
-                    Some(cause) => tracing::warn!("listener: {threads} threads on {engine}: {cause}"),
-                }
-            }
+            FromListener::Started { engine, fallback, threads } => match fallback {
+                None => tracing::info!("listener: {threads} threads on {engine}"),
+                Some(cause) => tracing::warn!("listener: {threads} threads on {engine}: {cause}"),
+            },
             FromListener::Configured { revision } => {
                 if revision == self.revision {
                     self.configured();
@@ -368,7 +367,8 @@ impl Supervisor {
                 Ok(())
             }
             Outcome::NeverServed => {
-                Err("starting: the listener ended before it served. The lines before say why".into())
+                Err("starting: the listener ended before it served. The lines before say why"
+                    .into())
             }
             Outcome::LeftBehind => {
                 Err("ending: a process could not be killed and is left behind".into())

@@ -120,7 +120,11 @@ impl Supervisor {
         let started = slot.start(&ground, now);
         started.map_err(|why| format!("pool {}: starting its process: {why}", slot.pool))?;
         let pid = slot.running.as_ref().map_or(0, |running| running.child.pid());
-        tracing::info!("pool {}: process {pid} started: {}", slot.pool, slot.command.argv.join(" "));
+        tracing::info!(
+            "pool {}: process {pid} started: {}",
+            slot.pool,
+            slot.command.argv.join(" ")
+        );
         Ok(())
     }
 

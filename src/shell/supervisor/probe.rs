@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn it_asks_until_the_answer_is_good() {
-        let answers = vec!["HTTP/1.1 503 Wait\r\n\r\n", "", "hello, I am SMTP\r\n", "HTTP/1.0 302 "];
+        let answers =
+            vec!["HTTP/1.1 503 Wait\r\n\r\n", "", "hello, I am SMTP\r\n", "HTTP/1.0 302 "];
         let ready = Ready { path: "/up".into(), timeout: Duration::from_secs(20) };
         let mut probe = Probe::new(answering(answers), Some(ready), clock::now());
         for obstacle in ["503", "closed", "not answer in HTTP"] {

@@ -17,7 +17,9 @@ impl Supervisor {
             return;
         }
         let Origin::File(path) = self.origin.clone() else {
-            tracing::warn!("reloading: there is no file, the embedded quickstart runs. Nothing changes");
+            tracing::warn!(
+                "reloading: there is no file, the embedded quickstart runs. Nothing changes"
+            );
             return;
         };
         tracing::info!("reloading {}", path.display());
@@ -30,7 +32,10 @@ impl Supervisor {
             for line in why.lines() {
                 tracing::error!("{line}");
             }
-            tracing::error!("reloading {}: refused. The configuration before stays", path.display());
+            tracing::error!(
+                "reloading {}: refused. The configuration before stays",
+                path.display()
+            );
             self.notify("READY=1\nSTATUS=The last reload was refused");
         }
     }
