@@ -1,7 +1,7 @@
 //! Floor 5: the command line. Arguments in, an exit code out: 0, 1 (it failed), 2 (it was asked
 //! wrongly).
 
-mod check;
+pub mod check;
 mod greeting;
 
 use crate::shell::config::{self, Loaded, QUICKSTART};

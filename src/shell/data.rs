@@ -338,7 +338,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     fn access_log() -> AccessSender {
-        AccessSender {}
+        AccessSender::nowhere()
     }
 
     struct Control {

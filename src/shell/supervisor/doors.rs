@@ -178,6 +178,7 @@ mod tests {
         let batches = doors.batches(&numbers);
         assert_eq!(batches.len(), 1);
         assert_eq!(batches[0].0, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+        drop(batches);
         let address: SocketAddr = doors.bound(0).parse().unwrap();
         TcpStream::connect(address).unwrap();
         assert_eq!(doors.keep(&[1]), [0]);

@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Messages taken from the listener in one turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -375,9 +374,4 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// For a sentence: "in 3.2s".
-fn in_words(duration: Duration) -> String {
-    if duration.is_zero() { "at once".to_owned() } else { format!("in {duration:?}") }
 }

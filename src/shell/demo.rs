@@ -1,3 +1,0 @@
-pub fn run() -> Result<(), String> {
-    Ok(())
-}
