@@ -20,7 +20,7 @@ fn recipe(engine: Engine, keys: &str, argument: &str) -> Option<Recipe> {
         "[pool.app]\ncommand = [{python:?}, {script:?}, {argument:?}]\n{keys}\n\
          environment = {{ COLOUR = \"green\" }}\n"
     );
-    Some(Recipe::new(engine).site("/", "app").text(&pool))
+    Some(Recipe::new(engine).as_ourselves().site("/", "app").text(&pool))
 }
 
 fn told(gate: &Gate) -> Value {
@@ -78,7 +78,7 @@ fn an_application_that_does_not_listen_in_time_is_ended_and_said_so() {
         let pool = "[pool.app]\ncommand = [\"sleep\", \"1000\"]\nbind = \"port\"\n\
                     [pool.app.lifecycle]\nstartup_limit = \"500ms\"\n";
         let gate = Recipe::new(engine).site("/", "app").text(pool).start();
-        gate.wait_log(&["app", "500ms"]);
+        gate.wait_log(&["app", "startup_limit"]);
         assert_eq!(gate.get("/").status(), 503);
     });
 }
