@@ -1,3 +1,5 @@
+//! Bodies, good and bad, whole and in pieces.
+
 use super::*;
 use crate::base::ascii::push_decimal;
 use alloc::vec;
