@@ -90,6 +90,7 @@ fn what_ends_here_and_what_passes() {
         ("Content-Length: 0\r\n", "Content-Length: 0\r\n"),
         ("transfer-encoding:Chunked\r\nA: b\r\n", "A: b\r\nTransfer-Encoding: chunked\r\n"),
         ("Connection: close, X-Hop\r\nA: b\r\nx-hop: c\r\nD: e\r\n", "A: b\r\nD: e\r\n"),
+        ("Connection: connection\r\nConnection: x-hop\r\nX-Hop: c\r\nA: b\r\n", "A: b\r\n"),
         ("X-Hop: c\r\nConnection: x-hop\r\nX-Hop: d\r\n", ""),
         (
             "TE: trailers\r\nTrailer: X\r\nKeep-Alive: 1\r\nProxy-Connection: a\r\n",

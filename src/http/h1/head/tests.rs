@@ -322,6 +322,11 @@ fn sizes_are_bounded() {
         }
     }
     assert_eq!(value(4096).len(), 4096);
+    for lead in ["", "\r\n"] {
+        let bad = format!("{lead}{}", count(21).replacen("A: b\r\n", "A: b\n", 1));
+        assert_eq!(read(bad.as_bytes()), Err(Malformed::BadRequest));
+        assert_eq!(read_slowly(bad.as_bytes(), &LIMITS), Err(Malformed::BadRequest));
+    }
     // Not even a whole first line.
     assert_eq!(read(&target(1500).as_bytes()[..1200]), Err(Malformed::UriTooLong));
     assert_eq!(read("a".repeat(65).as_bytes()), Err(Malformed::NotImplemented));
