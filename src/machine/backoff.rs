@@ -32,12 +32,12 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn waits_double_to_a_ceiling_and_a_good_life_forgives() {
         let mut backoff = Backoff::default();
-        let waits: alloc::vec::Vec<_> =
-            (0..10).map(|_| backoff.died(Duration::ZERO).as_millis()).collect();
+        let waits: Vec<_> = (0..10).map(|_| backoff.died(Duration::ZERO).as_millis()).collect();
         assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         assert_eq!(backoff.died(Duration::from_millis(9_999)), LONGEST);
         assert_eq!(backoff.died(GOOD_LIFE), Duration::ZERO);

@@ -18,6 +18,10 @@ use toml::de::{DeTable, DeValue};
 /// The configuration of a first run, when no file is named.
 pub const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
 
+/// Of a longer text only the first error of the syntax is told: one that is no configuration at all,
+/// a log say, would cost a hundred times its size in errors.
+const RECOVERY_SIZE_MAX: usize = 1024 * 1024;
+
 /// A configuration that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -67,6 +71,11 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 
 /// Checks a text; `name` stands for it in the report.
 pub fn parse(text: &str, name: &str) -> Result<Plan, Report> {
+    if text.len() > RECOVERY_SIZE_MAX
+        && let Err(error) = DeTable::parse(text)
+    {
+        return Err(report(vec![syntax_fault(&error, text)], text, name));
+    }
     let (document, errors) = DeTable::parse_recoverable(text);
     let syntax = errors.iter().map(|error| syntax_fault(error, text)).collect();
     check(&table(document.get_ref()), text.len(), syntax)

@@ -2,5 +2,9 @@
 //! would miss.
 
 pub mod config;
+pub mod control;
 pub mod data;
+pub mod demo;
+pub mod listener;
 pub mod logs;
+pub mod supervisor;

@@ -21,12 +21,11 @@ enum State {
         size: u64,
         digits: u32,
     },
-    /// An extension of so many bytes, to be passed over.
+    /// An extension, of so many bytes until here.
     Extension {
         size: u64,
         seen: u32,
-        is_quoted: bool,
-        is_escaped: bool,
+        at: ExtensionAt,
     },
     /// The LF behind a chunk's size.
     SizeLf {
@@ -35,11 +34,28 @@ enum State {
     /// CR and LF behind a chunk's payload.
     DataCr,
     DataLf,
+    /// Trailer fields, of so many bytes until here; `name` is the digest of one's name.
     Trailer {
         seen: u32,
         at: TrailerAt,
+        name: u64,
     },
     Done,
+}
+
+/// RFC 9112 section 7.1.1: `;name`, `;name=token`, `;name="quoted"`, with white space around `;`
+/// and `=`, though not at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExtensionAt {
+    Start,
+    Name,
+    NameEnd,
+    ValueStart,
+    Value,
+    Quoted,
+    Escaped,
+    QuoteEnd,
+    ValueEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +146,15 @@ impl Body {
     fn framing_byte(&self, byte: u8) -> Option<State> {
         match self.state {
             State::Size { size, digits } => size_byte(byte, size, digits),
-            State::Extension { size, seen, is_quoted, is_escaped } => {
-                extension_byte(byte, size, seen, is_quoted, is_escaped)
-            }
+            State::Extension { size, seen, at } => extension_byte(byte, size, seen, at),
             State::SizeLf { size } => match (byte, size) {
-                (b'\n', 0) => Some(State::Trailer { seen: 0, at: TrailerAt::Start }),
+                (b'\n', 0) => Some(State::Trailer { seen: 0, at: TrailerAt::Start, name: 0 }),
                 (b'\n', size) => Some(State::Data(size)),
                 _ => None,
             },
             State::DataCr => (byte == b'\r').then_some(State::DataLf),
             State::DataLf => (byte == b'\n').then_some(State::Size { size: 0, digits: 0 }),
-            State::Trailer { seen, at } => trailer_byte(byte, seen, at),
+            State::Trailer { seen, at, name } => trailer_byte(byte, seen, at, name),
             State::Data(_) | State::Done => None,
         }
     }
@@ -149,9 +163,7 @@ impl Body {
 fn size_byte(byte: u8, size: u64, digits: u32) -> Option<State> {
     match byte {
         b'\r' if digits > 0 => Some(State::SizeLf { size }),
-        b';' if digits > 0 => {
-            Some(State::Extension { size, seen: 0, is_quoted: false, is_escaped: false })
-        }
+        b';' if digits > 0 => Some(State::Extension { size, seen: 0, at: ExtensionAt::Start }),
         _ => {
             let digit = (byte as char).to_digit(16)?;
             // 15 digits hold any size that can happen, and leave no overflow to think about.
@@ -161,44 +173,101 @@ fn size_byte(byte: u8, size: u64, digits: u32) -> Option<State> {
     }
 }
 
-fn extension_byte(
-    byte: u8,
-    size: u64,
-    seen: u32,
-    is_quoted: bool,
-    is_escaped: bool,
-) -> Option<State> {
+fn extension_byte(byte: u8, size: u64, seen: u32, at: ExtensionAt) -> Option<State> {
+    use ExtensionAt as At;
     if byte == b'\r' {
-        return (!is_quoted).then_some(State::SizeLf { size });
+        let is_whole = matches!(at, At::Name | At::Value | At::QuoteEnd);
+        return is_whole.then_some(State::SizeLf { size });
     }
-    let is_text = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-    if !is_text || seen >= CHUNK_HEADER_SIZE_MAX {
-        return None;
-    }
-    let seen = seen + 1;
-    if is_escaped {
-        return Some(State::Extension { size, seen, is_quoted, is_escaped: false });
-    }
-    let is_quoted = is_quoted ^ (byte == b'"');
-    Some(State::Extension { size, seen, is_quoted, is_escaped: is_quoted && byte == b'\\' })
-}
-
-fn trailer_byte(byte: u8, seen: u32, at: TrailerAt) -> Option<State> {
-    if seen >= TRAILER_SIZE_MAX {
+    if seen >= CHUNK_HEADER_SIZE_MAX {
         return None;
     }
     let at = match (at, byte) {
+        (At::Quoted, b'"') => At::QuoteEnd,
+        (At::Quoted, b'\\') => At::Escaped,
+        (At::Quoted | At::Escaped, b'\t' | b' '..=b'~' | 0x80..) => At::Quoted,
+        (At::Start | At::Name, _) if is_token(byte) => At::Name,
+        (At::ValueStart | At::Value, _) if is_token(byte) => At::Value,
+        (At::ValueStart, b'"') => At::Quoted,
+        (At::Name | At::NameEnd, b'=') => At::ValueStart,
+        (At::Name | At::NameEnd | At::Value | At::QuoteEnd | At::ValueEnd, b';') => At::Start,
+        (At::Start | At::ValueStart, b' ' | b'\t') => at,
+        (At::Name | At::NameEnd, b' ' | b'\t') => At::NameEnd,
+        (At::Value | At::QuoteEnd | At::ValueEnd, b' ' | b'\t') => At::ValueEnd,
+        _ => return None,
+    };
+    Some(State::Extension { size, seen: seen + 1, at })
+}
+
+fn trailer_byte(byte: u8, seen: u32, at: TrailerAt, name: u64) -> Option<State> {
+    if seen >= TRAILER_SIZE_MAX {
+        return None;
+    }
+    let seen = seen + 1;
+    let at = match (at, byte) {
+        (TrailerAt::Start | TrailerAt::Name, _) if is_token(byte) => {
+            let name = if at == TrailerAt::Start {
+                digest_byte(DIGEST, byte)
+            } else {
+                digest_byte(name, byte)
+            };
+            return Some(State::Trailer { seen, at: TrailerAt::Name, name });
+        }
         (TrailerAt::Start, b'\r') => TrailerAt::LastLf,
         (TrailerAt::LastLf, b'\n') => return Some(State::Done),
-        (TrailerAt::Start | TrailerAt::Name, byte) if is_token(byte) => TrailerAt::Name,
-        (TrailerAt::Name, b':') | (TrailerAt::Value, b'\t' | b' '..=b'~' | 0x80..) => {
-            TrailerAt::Value
-        }
+        (TrailerAt::Name, b':') if !REFUSED_TRAILERS.contains(&name) => TrailerAt::Value,
+        (TrailerAt::Value, b'\t' | b' '..=b'~' | 0x80..) => TrailerAt::Value,
         (TrailerAt::Value, b'\r') => TrailerAt::Lf,
         (TrailerAt::Lf, b'\n') => TrailerAt::Start,
         _ => return None,
     };
-    Some(State::Trailer { seen: seen + 1, at })
+    Some(State::Trailer { seen, at, name: 0 })
+}
+
+/// Digests of the trailer names that no sender may use (RFC 9110 section 6.5.1), for whoever
+/// merges trailers into the head would change the message: where it ends, where it goes, who sent
+/// it, how it is read. A name that only shares a digest with one is refused too, and does no harm.
+const REFUSED_TRAILERS: [u64; 22] = [
+    digest(b"authorization"),
+    digest(b"connection"),
+    digest(b"content-encoding"),
+    digest(b"content-length"),
+    digest(b"content-range"),
+    digest(b"content-type"),
+    digest(b"cookie"),
+    digest(b"expect"),
+    digest(b"forwarded"),
+    digest(b"host"),
+    digest(b"keep-alive"),
+    digest(b"max-forwards"),
+    digest(b"proxy-connection"),
+    digest(b"te"),
+    digest(b"trailer"),
+    digest(b"transfer-encoding"),
+    digest(b"upgrade"),
+    digest(b"x-forwarded-for"),
+    digest(b"x-forwarded-host"),
+    digest(b"x-forwarded-proto"),
+    digest(b"x-request-id"),
+    digest(b"x-request-start"),
+];
+
+/// Of no bytes (FNV-1a).
+const DIGEST: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Case does not matter, nor `_` in place of `-`.
+const fn digest_byte(digest: u64, byte: u8) -> u64 {
+    let byte = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    (digest ^ byte as u64).wrapping_mul(0x100_0000_01b3)
+}
+
+const fn digest(mut name: &[u8]) -> u64 {
+    let mut sum = DIGEST;
+    while let [first, rest @ ..] = name {
+        sum = digest_byte(sum, *first);
+        name = rest;
+    }
+    sum
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.
@@ -207,3 +276,6 @@ pub(super) const fn is_token(byte: u8) -> bool {
         || byte.is_ascii_digit()
         || byte.is_ascii_uppercase()
 }
+
+#[cfg(test)]
+mod tests;

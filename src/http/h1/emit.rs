@@ -1,12 +1,14 @@
 //! Writing heads. Fields that pass unchanged are copied as the runs of lines they came in; what
 //! ends at this hop is left out, what is ours is added at the end.
 
-use super::fields::{Fields, Kind, elements};
+use super::fields::{Fields, Kind, elements, is_forwarded_list};
 use super::head::{Request, Response};
 use crate::base::ascii::push_decimal;
 use crate::http::target::Target;
 use crate::http::{Framing, Version};
 use alloc::vec::Vec;
+
+const TRANSFER_ENCODING: &[u8] = b"Transfer-Encoding: chunked\r\n";
 
 /// How a response's body goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +83,13 @@ pub fn request(
     let is_host_kept = !is_absolute && !request.host.is_empty();
     push_fields(out, request.raw, &request.fields, |kind| match kind {
         Kind::Host => is_host_kept,
-        Kind::Connection
+        // RFC 9110 section 10.1.1: a client of HTTP/1.0 knows no interim answer.
+        Kind::Expect => request.version == Version::Http11,
+        Kind::ContentLength
+        | Kind::TransferEncoding
+        | Kind::Connection
         | Kind::HopByHop
+        | Kind::Disguised
         | Kind::Upgrade
         | Kind::ForwardedFor
         | Kind::ForwardedOther
@@ -91,8 +98,13 @@ pub fn request(
         | Kind::RequestStart => false,
         _ => true,
     });
-    if request.upgrade {
-        push_upgrade(out, &request.fields);
+    match request.framing {
+        Framing::Chunked => out.extend_from_slice(TRANSFER_ENCODING),
+        Framing::Length(size) if size > 0 || request.has_length => push_length(out, size),
+        Framing::Length(_) | Framing::UntilClose => {}
+    }
+    if request.upgrade && push_upgrade(out, &request.fields) {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
     }
     out.extend_from_slice(match request.version {
         Version::Http11 => b"Via: 1.1 lychgate\r\n",
@@ -108,26 +120,33 @@ fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn push_upgrade(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
-    for (name, value, kind) in fields.iter() {
-        if kind == Kind::Upgrade {
-            out.extend_from_slice(name);
-            push_line(out, b": ", value);
-        }
+/// Returns whether there was any.
+fn push_upgrade(out: &mut Vec<u8>, fields: &Fields<'_, '_>) -> bool {
+    let start = out.len();
+    for (name, value, _) in fields.iter().filter(|(.., kind)| *kind == Kind::Upgrade) {
+        out.extend_from_slice(name);
+        push_line(out, b": ", value);
     }
-    out.extend_from_slice(b"Connection: upgrade\r\n");
+    out.len() > start
+}
+
+/// Written anew, so that the next reader sees the number that we count by.
+fn push_length(out: &mut Vec<u8>, size: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    push_decimal(out, size);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn push_forwarding(out: &mut Vec<u8>, request: &Request<'_, '_>, forwarding: &Forwarding<'_>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
-    push_lists(out, &request.fields, Kind::ForwardedFor);
+    push_addresses(out, &request.fields);
     push_line(out, forwarding.peer, b"");
     push_line(out, b"X-Forwarded-Proto: ", forwarding.protocol);
     if !request.host.is_empty() {
         push_line(out, b"X-Forwarded-Host: ", request.host);
     }
     out.extend_from_slice(b"Forwarded: ");
-    push_lists(out, &request.fields, Kind::Forwarded);
+    push_forwarded(out, &request.fields);
     if forwarding.peer_is_ipv6 {
         out.extend_from_slice(b"for=\"[");
         out.extend_from_slice(forwarding.peer);
@@ -154,16 +173,29 @@ fn push_forwarding(out: &mut Vec<u8>, request: &Request<'_, '_>, forwarding: &Fo
     out.extend_from_slice(b"\r\n");
 }
 
-/// The client's own lists of one kind, each element followed by a comma.
-fn push_lists(out: &mut Vec<u8>, fields: &Fields<'_, '_>, wanted: Kind) {
-    for (_, value, kind) in fields.iter() {
-        if kind == wanted {
-            for element in elements(value) {
-                out.extend_from_slice(element);
-                out.extend_from_slice(b", ");
-            }
+/// The client's own lists of addresses, each element followed by a comma.
+fn push_addresses(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
+    for (_, value, _) in fields.iter().filter(|(.., kind)| *kind == Kind::ForwardedFor) {
+        for element in elements(value) {
+            push_element(out, element);
         }
     }
+}
+
+/// The client's own `Forwarded`, unless any of it is malformed: an open quote at its end would
+/// swallow what we append.
+fn push_forwarded(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
+    let lists = || fields.iter().filter(|(.., kind)| *kind == Kind::Forwarded);
+    if lists().all(|(_, value, _)| is_forwarded_list(value)) {
+        for (_, value, _) in lists() {
+            push_element(out, value);
+        }
+    }
+}
+
+fn push_element(out: &mut Vec<u8>, element: &[u8]) {
+    out.extend_from_slice(element);
+    out.extend_from_slice(b", ");
 }
 
 /// Appends the head for the client. `date` is put in where the server gave none.
@@ -180,17 +212,17 @@ pub fn response(
     out.push(b' ');
     push_line(out, response.reason, b"");
     let is_interim = response.status < 200;
-    let has_no_length = is_interim || response.status == 204;
     push_fields(out, response.raw, &response.fields, |kind| match kind {
-        Kind::Connection | Kind::HopByHop | Kind::Upgrade => false,
-        Kind::ContentLength => !has_no_length && coding == Coding::AsIs,
-        Kind::TransferEncoding => {
-            !has_no_length && coding != Coding::UntilClose && client == Version::Http11
-        }
+        Kind::Connection
+        | Kind::HopByHop
+        | Kind::Upgrade
+        | Kind::ContentLength
+        | Kind::TransferEncoding => false,
         _ => true,
     });
-    if coding == Coding::Chunked && response.framing == Framing::UntilClose {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    // RFC 9110 section 8.6, RFC 9112 section 6.1: neither of them in 1xx and 204.
+    if !is_interim && response.status != 204 {
+        push_framing(out, response, coding, client);
     }
     if !is_interim && !response.has_date {
         push_line(out, b"Date: ", date);
@@ -199,18 +231,31 @@ pub fn response(
         Version::Http11 => b"Via: 1.1 lychgate\r\n",
         Version::Http10 => b"Via: 1.0 lychgate\r\n",
     });
-    if response.upgrade {
-        push_upgrade(out, &response.fields);
-    } else if !is_interim {
-        match (persistence, client) {
-            (Persistence::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
-            (Persistence::KeepAlive, Version::Http10) => {
-                out.extend_from_slice(b"Connection: keep-alive\r\n");
-            }
-            (Persistence::KeepAlive, Version::Http11) => {}
-        }
-    }
+    // RFC 9110 section 15.5.22: 426 must name the protocols that it wants.
+    let names_upgrade =
+        (response.upgrade || response.status == 426) && push_upgrade(out, &response.fields);
+    out.extend_from_slice(match (persistence, client) {
+        _ if response.upgrade => b"Connection: upgrade\r\n",
+        _ if is_interim => b"",
+        (Persistence::Close, _) if names_upgrade => b"Connection: upgrade, close\r\n",
+        (Persistence::Close, _) => b"Connection: close\r\n",
+        (Persistence::KeepAlive, Version::Http10) => b"Connection: keep-alive\r\n",
+        (Persistence::KeepAlive, Version::Http11) if names_upgrade => b"Connection: upgrade\r\n",
+        (Persistence::KeepAlive, Version::Http11) => b"",
+    });
     out.extend_from_slice(b"\r\n");
+}
+
+fn push_framing(out: &mut Vec<u8>, response: &Response<'_, '_>, coding: Coding, client: Version) {
+    match (coding, response.length) {
+        (Coding::Chunked, _) => out.extend_from_slice(TRANSFER_ENCODING),
+        (Coding::AsIs, Some(size)) => push_length(out, size),
+        // Of HEAD and 304: what GET would have got.
+        (Coding::AsIs, None) if response.is_chunked && client == Version::Http11 => {
+            out.extend_from_slice(TRANSFER_ENCODING);
+        }
+        (Coding::AsIs | Coding::UntilClose, _) => {}
+    }
 }
 
 /// Appends a chunk's size line.
@@ -222,3 +267,6 @@ pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

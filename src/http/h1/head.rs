@@ -1,18 +1,15 @@
 //! Reading heads: httparse finds the parts, the rules of an intermediary are ours. Whatever could
 //! be read in two ways is refused.
 
-use super::fields::{Fields, Kind, elements, is_token_text, kind_of};
-use crate::base::ascii::decimal;
-use crate::base::limits::{HEADER_COUNT_MAX, RESPONSE_HEAD_SIZE_MAX};
+use super::facts::{Facts, facts};
+use super::fields::{Fields, Kind};
+use crate::base::limits::{HEADER_COUNT_MAX, METHOD_SIZE_MAX, RESPONSE_HEAD_SIZE_MAX};
 use crate::http::host::is_authority;
 pub use crate::http::target::Target;
 use crate::http::{Framing, Malformed, Method, Version};
 use core::mem::MaybeUninit;
 use httparse::Header;
-use memchr::{memchr_iter, memmem};
-
-/// Options that one `Connection` field may name.
-const OPTIONS_MAX: usize = 32;
+use memchr::{memchr, memchr_iter, memmem};
 
 /// What the operator allows a request's head to cost.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +52,14 @@ pub struct Request<'b, 's> {
     pub method_text: &'b [u8],
     pub target: Target<'b>,
     pub version: Version,
-    /// The authority in force, as sent; empty for HTTP/1.0 without `Host`.
+    /// The authority in force, as sent; empty only for HTTP/1.0 without `Host`.
     pub host: &'b [u8],
     pub framing: Framing,
+    /// `Content-Length` is there, be it 0.
+    pub has_length: bool,
     pub is_persistent: bool,
-    /// The client asks for another protocol, and may: HTTP/1.1, named by `Connection`, no body.
+    /// The client asks for another protocol, and may: HTTP/1.1, named by `Connection`, no body,
+    /// and not one that would carry requests past us.
     pub upgrade: bool,
     pub expects_continue: bool,
     pub fields: Fields<'b, 's>,
@@ -75,8 +75,13 @@ pub struct Response<'b, 's> {
     pub size: usize,
     pub version: Version,
     pub status: u16,
+    /// Empty where it was left out or not ASCII.
     pub reason: &'b [u8],
     pub framing: Framing,
+    /// What `Content-Length` says, even where no body follows (HEAD, 304).
+    pub length: Option<u64>,
+    /// What `Transfer-Encoding` says, even where no body follows (HEAD, 304).
+    pub is_chunked: bool,
     pub is_persistent: bool,
     /// 101 with what RFC 9110 section 7.8 demands of it.
     pub upgrade: bool,
@@ -90,31 +95,15 @@ pub fn end(bytes: &[u8], from: usize) -> Option<usize> {
     memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
 }
 
-/// What the fields together say.
-#[derive(Debug)]
-struct Facts<'b> {
-    host: Option<&'b [u8]>,
-    length: Option<u64>,
-    is_chunked: bool,
-    closes: bool,
-    keeps: bool,
-    names_upgrade: bool,
-    has_upgrade: bool,
-    expects_continue: bool,
-    has_date: bool,
-    request_id: Option<&'b [u8]>,
-    user_agent: &'b [u8],
-    referer: &'b [u8],
-}
-
 /// Reads a request's head; `None` = not whole yet. One empty line before it is passed over
-/// (RFC 9112 section 2.2).
+/// (RFC 9112 section 2.2). However the bytes came in pieces, the outcome is the same.
 pub fn request<'b, 's>(
     bytes: &'b [u8],
     limits: &HeadLimits,
     scratch: &'s mut Scratch<'b>,
 ) -> Result<Option<Request<'b, 's>>, Malformed> {
-    if bytes.starts_with(b"\r\n\r\n") {
+    let bytes = &bytes[..bytes.len().min(limits.head_size)];
+    if bytes.starts_with(b"\r\n\r") {
         return Err(Malformed::BadRequest);
     }
     let Scratch { headers, kinds } = scratch;
@@ -123,21 +112,16 @@ pub fn request<'b, 's>(
     let size = match parsed.parse_with_uninit_headers(bytes, &mut headers[..count]) {
         Ok(httparse::Status::Complete(size)) => size,
         Ok(httparse::Status::Partial) => return incomplete(bytes, limits),
-        Err(error) => return Err(malformed(error, bytes)),
+        Err(error) => return Err(malformed(error, bytes, count)),
     };
-    if size > limits.head_size {
-        return Err(Malformed::HeaderTooLarge);
-    }
-    let raw = &bytes[..size];
     let (Some(method_text), Some(target), Some(minor)) =
         (parsed.method, parsed.path, parsed.version)
     else {
         return Err(Malformed::BadRequest);
     };
-    if target.len() > limits.target_size {
-        return Err(Malformed::UriTooLong);
-    }
+    let raw = &bytes[..size];
     check_lines(raw)?;
+    check_sizes(method_text.len(), target.len(), limits)?;
     let method = Method::from_text(method_text.as_bytes());
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     if method == Method::Connect {
@@ -146,12 +130,8 @@ pub fn request<'b, 's>(
     let target = Target::parse(target.as_bytes(), method)?;
     let facts = facts(parsed.headers, kinds)?;
     let host = request_host(&facts, target, version)?;
-    let framing = request_framing(&facts, version)?;
+    let framing = request_framing(&facts, version, method)?;
     let is_persistent = !facts.closes && (version == Version::Http11 || facts.keeps);
-    let upgrade = version == Version::Http11
-        && facts.names_upgrade
-        && facts.has_upgrade
-        && framing == Framing::Length(0);
     Ok(Some(Request {
         raw,
         size,
@@ -161,9 +141,11 @@ pub fn request<'b, 's>(
         version,
         host,
         framing,
+        has_length: facts.length.is_some(),
         is_persistent,
-        upgrade,
-        expects_continue: facts.expects_continue,
+        upgrade: version == Version::Http11 && facts.upgrades() && framing == Framing::Length(0),
+        // RFC 9110 section 10.1.1: of HTTP/1.0 it must be ignored.
+        expects_continue: facts.expects_continue && version == Version::Http11,
         fields: Fields::new(parsed.headers, kinds),
         request_id: facts.request_id,
         user_agent: facts.user_agent,
@@ -171,38 +153,55 @@ pub fn request<'b, 's>(
     }))
 }
 
+/// What is wrong already with a head that is not whole yet, if anything.
 fn incomplete<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Option<T>, Malformed> {
-    let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    // Method and version are short; what makes a first line this long is the target.
-    if line > limits.target_size + 64 {
-        return Err(Malformed::UriTooLong);
-    }
-    if bytes.len() >= limits.head_size {
-        return Err(Malformed::HeaderTooLarge);
-    }
-    Ok(None)
+    check_lines(bytes)?;
+    let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let method = memchr(b' ', line).unwrap_or(line.len());
+    let target = line.get(method + 1..).unwrap_or_default();
+    check_sizes(method, memchr(b' ', target).unwrap_or(target.len()), limits)?;
+    if bytes.len() >= limits.head_size { Err(Malformed::HeaderTooLarge) } else { Ok(None) }
 }
 
-fn malformed(error: httparse::Error, bytes: &[u8]) -> Malformed {
+/// A method longer than any is 501 (RFC 9112 section 3).
+fn check_sizes(method: usize, target: usize, limits: &HeadLimits) -> Result<(), Malformed> {
+    if method > METHOD_SIZE_MAX {
+        return Err(Malformed::NotImplemented);
+    }
+    if target > limits.target_size { Err(Malformed::UriTooLong) } else { Ok(()) }
+}
+
+/// `count` fields were allowed.
+fn malformed(error: httparse::Error, bytes: &[u8], count: usize) -> Malformed {
     match error {
-        httparse::Error::TooManyHeaders => Malformed::HeaderTooLarge,
+        // The lines up to the field too many may have been wrong before.
+        httparse::Error::TooManyHeaders if !has_bare_lf(bytes, count + 2) => {
+            Malformed::HeaderTooLarge
+        }
         httparse::Error::Version if has_other_version(bytes) => Malformed::VersionUnsupported,
         _ => Malformed::BadRequest,
     }
 }
 
-/// Whether the first line ends in a well-formed HTTP version, only not one of ours.
+/// Whether the third word of the first line begins like an HTTP version that is not ours. No more
+/// than what tells that may be there yet.
 fn has_other_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or(bytes);
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or(line);
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let version = bytes.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, ..] => minor.is_ascii_digit(),
+        [b'H', b'T', b'T', b'P', b'/', major, ..] => major.is_ascii_digit() && *major != b'1',
+        _ => false,
+    }
 }
 
 /// httparse takes a bare LF for a line's end; two readers may differ there, so we do not.
-fn check_lines(raw: &[u8]) -> Result<(), Malformed> {
-    let is_bare = |at: usize| at == 0 || raw[at - 1] != b'\r';
-    if memchr_iter(b'\n', raw).any(is_bare) { Err(Malformed::BadRequest) } else { Ok(()) }
+fn check_lines(bytes: &[u8]) -> Result<(), Malformed> {
+    if has_bare_lf(bytes, usize::MAX) { Err(Malformed::BadRequest) } else { Ok(()) }
+}
+
+/// Whether a LF among the first `count` has no CR before it.
+fn has_bare_lf(bytes: &[u8], count: usize) -> bool {
+    memchr_iter(b'\n', bytes).take(count).any(|at| at == 0 || bytes[at - 1] != b'\r')
 }
 
 fn request_host<'b>(
@@ -211,26 +210,32 @@ fn request_host<'b>(
     version: Version,
 ) -> Result<&'b [u8], Malformed> {
     let host = match (facts.host, version) {
-        (Some(host), _) => host,
+        (Some(host), _) if is_authority(host) => host,
         (None, Version::Http10) => b"",
-        (None, Version::Http11) => return Err(Malformed::BadRequest),
+        (Some(_), _) | (None, Version::Http11) => return Err(Malformed::BadRequest),
     };
-    if !host.is_empty() && !is_authority(host) {
-        return Err(Malformed::BadRequest);
-    }
     match target {
         Target::Absolute { authority, .. } => Ok(authority),
         Target::Origin(_) | Target::Asterisk => Ok(host),
     }
 }
 
-fn request_framing(facts: &Facts<'_>, version: Version) -> Result<Framing, Malformed> {
-    match (facts.is_chunked, facts.length) {
-        (true, Some(_)) => Err(Malformed::BadRequest),
-        (true, None) if version == Version::Http10 => Err(Malformed::BadRequest),
-        (true, None) => Ok(Framing::Chunked),
-        (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
+fn request_framing(
+    facts: &Facts<'_>,
+    version: Version,
+    method: Method,
+) -> Result<Framing, Malformed> {
+    let framing = match (facts.is_chunked, facts.length) {
+        (true, Some(_)) => return Err(Malformed::BadRequest),
+        (true, None) if version == Version::Http10 => return Err(Malformed::BadRequest),
+        (true, None) => Framing::Chunked,
+        (false, length) => Framing::Length(length.unwrap_or(0)),
+    };
+    // RFC 9110 section 9.3.8: TRACE has no content, and a server may not look for any.
+    if method == Method::Trace && framing != Framing::Length(0) {
+        return Err(Malformed::BadRequest);
     }
+    Ok(framing)
 }
 
 /// Reads a response's head; `method` is the request's.
@@ -239,19 +244,26 @@ pub fn response<'b, 's>(
     method: Method,
     scratch: &'s mut Scratch<'b>,
 ) -> Result<Option<Response<'b, 's>>, Malformed> {
+    let bytes = &bytes[..bytes.len().min(RESPONSE_HEAD_SIZE_MAX)];
+    if matches!(bytes, [first, ..] if *first != b'H') {
+        return Err(Malformed::BadRequest);
+    }
     let Scratch { headers, kinds } = scratch;
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let size = match config.parse_response_with_uninit_headers(&mut parsed, bytes, headers) {
         Ok(httparse::Status::Complete(size)) => size,
-        Ok(httparse::Status::Partial) if bytes.len() <= RESPONSE_HEAD_SIZE_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() < RESPONSE_HEAD_SIZE_MAX => {
+            check_lines(bytes)?;
+            return Ok(None);
+        }
         Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::BadRequest),
     };
     let raw = &bytes[..size];
     let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(Malformed::BadRequest);
     };
-    if !bytes.starts_with(b"HTTP/") || !(100..1000).contains(&status) {
+    if status < 100 {
         return Err(Malformed::BadRequest);
     }
     check_lines(raw)?;
@@ -266,8 +278,10 @@ pub fn response<'b, 's>(
         status,
         reason: parsed.reason.unwrap_or("").as_bytes(),
         framing,
+        length: facts.length,
+        is_chunked: facts.is_chunked,
         is_persistent,
-        upgrade: status == 101 && facts.names_upgrade && facts.has_upgrade,
+        upgrade: status == 101 && facts.upgrades(),
         fields: Fields::new(parsed.headers, kinds),
         has_date: facts.has_date,
     }))
@@ -291,112 +305,5 @@ fn response_framing(
     })
 }
 
-/// Looks through all fields once, noting kinds and what matters of their values.
-fn facts<'b>(
-    headers: &[Header<'b>],
-    kinds: &mut [Kind; HEADER_COUNT_MAX],
-) -> Result<Facts<'b>, Malformed> {
-    let mut facts = Facts {
-        host: None,
-        length: None,
-        is_chunked: false,
-        closes: false,
-        keeps: false,
-        names_upgrade: false,
-        has_upgrade: false,
-        expects_continue: false,
-        has_date: false,
-        request_id: None,
-        user_agent: b"",
-        referer: b"",
-    };
-    let mut has_nominations = false;
-    for (header, place) in headers.iter().zip(kinds.iter_mut()) {
-        let kind = kind_of(header.name.as_bytes());
-        *place = kind;
-        if kind != Kind::Other {
-            has_nominations |= facts.note(kind, header.value)?;
-        }
-    }
-    if has_nominations {
-        nominate(headers, kinds);
-    }
-    Ok(facts)
-}
-
-impl<'b> Facts<'b> {
-    /// Returns whether `Connection` names a field.
-    fn note(&mut self, kind: Kind, value: &'b [u8]) -> Result<bool, Malformed> {
-        match kind {
-            Kind::Host if self.host.is_some() => return Err(Malformed::BadRequest),
-            Kind::Host => self.host = Some(value),
-            Kind::ContentLength if self.length.is_some() => return Err(Malformed::BadRequest),
-            Kind::ContentLength => {
-                self.length = Some(decimal(value).ok_or(Malformed::BadRequest)?);
-            }
-            Kind::TransferEncoding if self.is_chunked => return Err(Malformed::BadRequest),
-            Kind::TransferEncoding if value.eq_ignore_ascii_case(b"chunked") => {
-                self.is_chunked = true;
-            }
-            Kind::TransferEncoding if is_token_text(value) => {
-                return Err(Malformed::NotImplemented);
-            }
-            Kind::TransferEncoding => return Err(Malformed::BadRequest),
-            Kind::Connection => return self.note_connection(value),
-            Kind::Upgrade => self.has_upgrade = !value.is_empty(),
-            Kind::Expect => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
-            Kind::Date => self.has_date = true,
-            Kind::RequestId => self.request_id = Some(value),
-            Kind::UserAgent => self.user_agent = value,
-            Kind::Referer => self.referer = value,
-            Kind::Other
-            | Kind::HopByHop
-            | Kind::ForwardedFor
-            | Kind::ForwardedOther
-            | Kind::Forwarded
-            | Kind::RequestStart => {}
-        }
-        Ok(false)
-    }
-
-    fn note_connection(&mut self, value: &[u8]) -> Result<bool, Malformed> {
-        let mut has_nominations = false;
-        for (count, option) in elements(value).enumerate() {
-            if !is_token_text(option) || count >= OPTIONS_MAX {
-                return Err(Malformed::BadRequest);
-            }
-            if option.eq_ignore_ascii_case(b"close") {
-                self.closes = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keeps = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.names_upgrade = true;
-            } else {
-                has_nominations = true;
-            }
-        }
-        Ok(has_nominations)
-    }
-}
-
-/// Marks the fields that `Connection` names. Those that say where the message goes or ends stay:
-/// a client may not talk us out of them.
-fn nominate(headers: &[Header<'_>], kinds: &mut [Kind; HEADER_COUNT_MAX]) {
-    for place in 0..headers.len() {
-        if kinds[place] != Kind::Connection {
-            continue;
-        }
-        for option in elements(headers[place].value) {
-            for (header, kind) in headers.iter().zip(kinds.iter_mut()) {
-                let is_named = header.name.as_bytes().eq_ignore_ascii_case(option);
-                let is_vital = matches!(
-                    kind,
-                    Kind::Host | Kind::ContentLength | Kind::TransferEncoding | Kind::Connection
-                );
-                if is_named && !is_vital && *kind != Kind::Upgrade {
-                    *kind = Kind::HopByHop;
-                }
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod emit;
+mod facts;
 pub mod fields;
 pub mod head;

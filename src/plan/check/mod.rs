@@ -9,7 +9,6 @@ mod site;
 use super::Plan;
 use super::fault::{Fault, Faults, Nature};
 use super::raw::Table;
-use crate::base::limits;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,7 +32,7 @@ pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Plan, 
     }
 }
 
-/// Takes no more than the product's maximum of a thing; whether it had to.
+/// Whether there are more of a thing than the product allows; if so, that is a fault.
 fn is_over(
     count: usize,
     max: usize,
@@ -48,5 +47,3 @@ fn is_over(
     }
     count > max
 }
-
-const _: () = assert!(limits::SITES_MAX <= u16::MAX as usize);

@@ -130,6 +130,12 @@ fn one_host_may_have_two_sites_at_two_addresses() {
     assert_eq!(plan(&(apart + second)).sites[1].listeners, [1]);
     let both = complaints(&(LEAST.to_owned() + second));
     assert!(both[0].fault.what.contains("served by site \"all\" already"), "{both:?}");
+    // Whoever came first is named to all who come later.
+    let third = "[[site]]\nname = \"c\"\n[[site.route]]\npath = \"/\"\npool = \"app\"\n";
+    let fourth = third.replace("\"c\"", "\"d\"");
+    let found = complaints(&(LEAST.to_owned() + third + &fourth));
+    assert!(found.iter().all(|it| it.fault.what.contains("\"all\" already")), "{found:?}");
+    assert_eq!(found.len(), 2);
 }
 
 #[test]

@@ -177,8 +177,6 @@ impl Writer {
         let mut is_idle = true;
         loop {
             let word = if is_idle { self.wait_idle() } else { self.words.recv_timeout(GATHERING) };
-            let had_lines = !self.gathered.is_empty();
-            is_idle = !self.take_all() && !had_lines;
             let word = match word {
                 // Lines that were ahead of their log's opening are not for nowhere.
                 Ok(Word::Redirect(sink)) if self.sink.is_none() => {
@@ -187,6 +185,8 @@ impl Writer {
                 }
                 word => word,
             };
+            let had_lines = !self.gathered.is_empty();
+            is_idle = !self.take_all() && !had_lines;
             self.write();
             self.warn();
             match word {

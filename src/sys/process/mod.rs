@@ -5,7 +5,7 @@ mod launch;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::fmt;
 use std::io;
@@ -43,15 +43,26 @@ impl Child {
         self.pid.as_raw()
     }
 
-    /// How it ended, and reaps it; `None` while it runs.
+    /// How it ended, and reaps it; `None` while it runs. What its process group left behind is
+    /// killed first, while the group's number cannot have passed to a stranger.
     pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
-            return match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            match waitid(Id::Pid(self.pid), look) {
+                Ok(WaitStatus::StillAlive) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if self.has_group {
+                let _ = killpg(self.pid, Signal::SIGKILL);
+            }
+            return match waitpid(self.pid, None) {
                 Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Exit(code))),
                 Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signal(signal))),
                 Ok(_) => Ok(None),
                 Err(Errno::EINTR) => continue,
-                // A signal number that nix does not know (real-time signals).
+                // Ended by a signal that nix has no name for (real-time signals).
                 Err(Errno::EINVAL) => Ok(Some(Ended::Signal(Signal::SIGKILL))),
                 Err(errno) => Err(errno.into()),
             };
@@ -84,12 +95,6 @@ impl AsFd for Child {
     }
 }
 
-/// Ends what is left of a process group whose leader is gone.
-pub fn kill_group(leader: i32) {
-    // Nobody left is the usual case; nobody to tell if it fails.
-    let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-}
-
 fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
@@ -112,6 +117,38 @@ pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open (just asked), it was opened by the parent for this process, and the
     // caller keeps the promise to take it once.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Keeps descriptor 3 taken for as long as it is held, unless it is taken anyway; so that no pipe
+/// that a launch needs can land where the child's third descriptor goes.
+pub fn reserve_third() -> io::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let null = std::fs::File::open("/dev/null")?;
+    let raw = fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: the duplicate was just made, for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// The path of this binary, for a command line. Its file may have been replaced meanwhile.
+pub fn own_path() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let path = path.to_string_lossy();
+    path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
+}
+
+/// An eventfd (eventfd(2)), nonblocking: the bell of a thread.
+pub fn event() -> io::Result<OwnedFd> {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    Ok(event.into())
+}
+
+/// Rings it. A bell that rings already has its counter full, which is as good.
+pub fn ring(event: &OwnedFd) -> io::Result<()> {
+    match nix::unistd::write(event, &1u64.to_ne_bytes()) {
+        Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 #[cfg(test)]

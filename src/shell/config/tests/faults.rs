@@ -126,17 +126,16 @@ fn many_faults_come_in_one_report_in_the_order_of_the_file() {
         .replace("rise = 2", "rise = 0")
         .replace("pool = \"api\"", "pool = \"apy\"")
         .replace("backlog = 4096", "backlog = \"big\"");
-    let paths: Vec<_> = complaints(&text).into_iter().map(|it| it.fault.path).collect();
-    assert_eq!(
-        paths,
-        [
-            "server.engine",
-            "listen.backlog",
-            "site.route.pool",
-            "site.route.pool",
-            "pool.api.check.rise"
-        ]
-    );
+    let told: Vec<_> =
+        complaints(&text).into_iter().map(|it| (it.line, it.column, it.fault.path)).collect();
+    let expected = [
+        (6, 10, "server.engine"),
+        (30, 11, "listen.backlog"),
+        (44, 8, "site.route.pool"),
+        (51, 8, "site.route.pool"),
+        (68, 80, "pool.api.check.rise"),
+    ];
+    assert_eq!(told, expected.map(|(line, column, path)| (line, column, path.to_owned())));
 }
 
 #[test]
@@ -167,6 +166,14 @@ fn the_report_ends_somewhere() {
     let report = parse(&text, "a").unwrap_err();
     assert_eq!(report.complaints.len(), Faults::COUNT_MAX);
     assert!(report.to_string().ends_with("a: 1000 faults or more\n"));
+}
+
+#[test]
+fn a_long_text_that_is_no_configuration_has_one_fault() {
+    let text = "=\n".repeat(RECOVERY_SIZE_MAX);
+    assert_eq!(complaints(&text).len(), 1);
+    let good = LEAST.to_owned() + &"#\n".repeat(RECOVERY_SIZE_MAX);
+    assert_eq!(plan(&good), plan(LEAST));
 }
 
 #[test]

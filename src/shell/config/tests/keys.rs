@@ -61,6 +61,20 @@ fn bounds_are_where_the_table_puts_them() {
     }
 }
 
+#[test]
+fn the_table_allows_no_more_than_the_product() {
+    use crate::base::limits;
+    for (path, most) in [
+        ("server.threads", limits::THREADS_MAX.to_string()),
+        ("server.limits.header_count", limits::HEADER_COUNT_MAX.to_string()),
+        ("server.limits.head_size", units::show_size(limits::HEAD_SIZE_MAX as u64)),
+        ("server.limits.target_size", units::show_size(limits::HEAD_SIZE_MAX as u64)),
+    ] {
+        let key = KEYS.iter().find(|key| key.path == path).unwrap();
+        assert_eq!(bounds(key).unwrap().0[1], most, "{path}");
+    }
+}
+
 /// The least and the most, and what is just beyond them, as written.
 fn bounds(key: &Key) -> Option<([String; 2], [Option<String>; 2])> {
     match key.form {

@@ -1,0 +1,219 @@
+//! What supervisor and listener say to each other: one JSON message a frame over a SOCK_SEQPACKET
+//! pair, descriptors beside it.
+
+use crate::base::address::Address;
+use crate::sys::fdpass::{self, Wait};
+use crate::sys::identity::Identity;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// The longest frame.
+pub const FRAME_SIZE_MAX: usize = 64 * 1024;
+/// Frames that wait for a listener that does not read; more, and it counts as lost.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// Supervisor to listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToListener {
+    /// The first word, once.
+    Begin { threads: u16, identity: Option<Identity> },
+    /// The access log goes to the descriptor beside this; none: nowhere.
+    Log,
+    /// The configuration is in the sealed memory file beside this; `doors[i]` is the door of its
+    /// listener `i`. Answered by `Configured` with the same revision.
+    Configure { revision: u64, name: String, doors: Vec<u16> },
+    /// Listening sockets, (door, thread) each, in the order of the descriptors beside this.
+    Open { sockets: Vec<(u16, u16)> },
+    /// Stop accepting on a door and close its sockets.
+    Shut { door: u16 },
+    /// Where a command pool's process is.
+    Served { pool: String, address: Option<String> },
+    /// Accept no more, finish what runs within the limit, end.
+    Drain { limit_ms: u64 },
+    /// End now.
+    Stop,
+    /// Answered by `Counters`.
+    Count,
+}
+
+/// Listener to supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromListener {
+    /// All threads run.
+    Started {
+        engine: String,
+        fallback: Option<String>,
+        threads: u16,
+    },
+    Configured {
+        revision: u64,
+    },
+    /// It cannot go on and ends.
+    Failed {
+        why: String,
+    },
+    /// Nothing is left to finish; it ends.
+    Drained,
+    Counters {
+        json: String,
+    },
+}
+
+/// An address as text, and back.
+pub fn parse_address(text: &str) -> Option<Address> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Some(Address::Unix(path.to_owned())),
+        None => text.parse().ok().map(Address::Tcp),
+    }
+}
+
+/// Sends one frame and waits until it is taken: the listener's way.
+pub fn tell(socket: BorrowedFd<'_>, word: &FromListener) -> Result<()> {
+    fdpass::send(socket, &encode(word)?, &[], Wait::Block)
+}
+
+/// Waits for one frame: the listener's way. `None`: the supervisor is gone.
+pub fn hear(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<Option<(ToListener, Vec<OwnedFd>)>> {
+    let (length, descriptors) = fdpass::recv(socket, buffer, Wait::Block)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    Ok(Some((decode(&buffer[..length])?, descriptors)))
+}
+
+fn encode(word: &impl Serialize) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_vec(word)?;
+    if bytes.len() > FRAME_SIZE_MAX {
+        return Err(Error::new(ErrorKind::InvalidInput, "frame too long"));
+    }
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error))
+}
+
+/// The supervisor's end: never blocks; what the listener does not take yet waits here.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+    waiting: VecDeque<(Vec<u8>, Vec<Arc<OwnedFd>>)>,
+    buffer: Vec<u8>,
+}
+
+/// What became of hearing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    Word(FromListener),
+    Nothing,
+    /// The listener closed its end or talks nonsense.
+    Lost(String),
+}
+
+impl Channel {
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, waiting: VecDeque::new(), buffer: vec![0; FRAME_SIZE_MAX] }
+    }
+
+    /// Queues a frame and sends what can be sent.
+    pub fn tell(&mut self, word: &ToListener, descriptors: Vec<Arc<OwnedFd>>) -> Result<()> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(Error::other("the listener does not read"));
+        }
+        self.waiting.push_back((encode(word)?, descriptors));
+        self.flush()
+    }
+
+    /// Whether to be called when the socket is writable.
+    pub fn wants_write(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        while let Some((bytes, descriptors)) = self.waiting.front() {
+            let borrowed: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+            match fdpass::send(self.socket.as_fd(), bytes, &borrowed, Wait::Never) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    pub fn hear(&mut self) -> Heard {
+        match fdpass::recv_plain(self.socket.as_fd(), &mut self.buffer, Wait::Never) {
+            Ok(0) => Heard::Lost("it closed the channel".into()),
+            Ok(length) => match decode(&self.buffer[..length]) {
+                Ok(word) => Heard::Word(word),
+                Err(error) => Heard::Lost(format!("it sent what is no message: {error}")),
+            },
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
+            Err(error) => Heard::Lost(error.to_string()),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_way() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "unix:/run/a b.sock"] {
+            assert_eq!(parse_address(text).unwrap().to_string(), text);
+        }
+        assert_eq!(parse_address("example.org:80"), None);
+    }
+
+    #[test]
+    fn frames_wait_in_order_for_a_listener_that_is_behind() {
+        let (ours, theirs) = fdpass::pair().unwrap();
+        let mut channel = Channel::new(ours);
+        let file = Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        for door in 0..2000 {
+            let sockets = vec![(door, 0)];
+            channel.tell(&ToListener::Open { sockets }, vec![Arc::clone(&file)]).unwrap();
+        }
+        assert!(channel.wants_write());
+        let mut buffer = vec![0; FRAME_SIZE_MAX];
+        for door in 0..2000 {
+            let (word, descriptors) = hear(theirs.as_fd(), &mut buffer).unwrap().unwrap();
+            assert_eq!(word, ToListener::Open { sockets: vec![(door, 0)] });
+            assert_eq!(descriptors.len(), 1);
+            channel.flush().unwrap();
+        }
+        assert!(!channel.wants_write());
+        assert_eq!(channel.hear(), Heard::Nothing);
+        tell(theirs.as_fd(), &FromListener::Drained).unwrap();
+        assert_eq!(channel.hear(), Heard::Word(FromListener::Drained));
+        fdpass::send(theirs.as_fd(), b"{", &[], Wait::Never).unwrap();
+        assert!(matches!(channel.hear(), Heard::Lost(_)));
+        drop(theirs);
+        assert!(matches!(channel.hear(), Heard::Lost(_)));
+        assert!(channel.tell(&ToListener::Stop, Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_listener_that_never_reads_counts_as_lost() {
+        let (ours, _theirs) = fdpass::pair().unwrap();
+        let mut channel = Channel::new(ours);
+        let refused =
+            (0..=WAITING_MAX + 4096).any(|_| channel.tell(&ToListener::Count, Vec::new()).is_err());
+        assert!(refused);
+    }
+}

@@ -1,0 +1,156 @@
+//! From a configuration to a supervisor: everything that can fail before anything runs.
+
+use super::doors::Doors;
+use super::runtime::Runtime;
+use super::{Origin, Supervisor};
+use crate::machine::supervisor as machine;
+use crate::plan::AccessLog;
+use crate::shell::config::Loaded;
+use crate::shell::logs::operational;
+use crate::sys::identity::{self, Identity};
+use crate::sys::notify::Notifier;
+use crate::sys::signal::Signals;
+use crate::sys::{memfd, process, rlimit};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::stdout;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+/// Who the listener and the applications run as unless `server.user` says otherwise.
+const USER: &str = "lychgate";
+const USER_OF_LAST_RESORT: &str = "nobody";
+
+impl Supervisor {
+    pub(super) fn start(
+        origin: Origin,
+        loaded: Loaded,
+        greet: Option<fn(&[String])>,
+    ) -> Result<Self, String> {
+        operational::set_level(loaded.plan.server.log.level);
+        let third = process::reserve_third().map_err(|e| format!("reserving descriptor 3: {e}"))?;
+        let signals = Signals::block().map_err(|error| format!("blocking signals: {error}"))?;
+        let notifier = Notifier::from_environment()
+            .map_err(|error| format!("reaching the service manager (NOTIFY_SOCKET): {error}"))?;
+        let identity = resolve(loaded.plan.server.user.as_deref())?;
+        // Applications get the limit that we were started with.
+        let open_files = rlimit::open_files().ok();
+        if let Err(error) = rlimit::raise_open_files(0) {
+            tracing::debug!("raising the limit on open files: {error}");
+        }
+        let threads = match loaded.plan.server.threads {
+            0 => available_cpus(),
+            threads => threads,
+        };
+        let mut doors = Doors::new(threads);
+        let (plan_doors, _) = doors.open(&loaded.plan.listeners)?;
+        for door in &plan_doors {
+            tracing::info!("listening on {}", doors.bound(*door));
+        }
+        let access_log = open_access_log(&loaded.plan.server.log.access)?;
+        let runtime = Runtime::make(identity.as_ref())?;
+        let text = seal(&loaded.text)?;
+        Ok(Self {
+            machine: machine::Supervisor::new(),
+            inputs: VecDeque::new(),
+            signals,
+            notifier,
+            origin,
+            loaded,
+            text,
+            revision: 1,
+            plan_doors,
+            doors,
+            threads,
+            identity,
+            open_files,
+            access_log,
+            listener: None,
+            commands: BTreeMap::new(),
+            served: BTreeMap::new(),
+            commands_named: 0,
+            runtime,
+            is_reloading: false,
+            greet,
+            outcome: None,
+            _third: third,
+        })
+    }
+}
+
+pub(super) fn seal(text: &str) -> Result<Arc<OwnedFd>, String> {
+    let sealed = memfd::sealed(text);
+    Ok(Arc::new(sealed.map_err(|error| format!("sealing the configuration: {error}"))?))
+}
+
+/// CPUs that this process may use: its affinity, and the quota of its cgroup.
+fn available_cpus() -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = crate::base::limits::THREADS_MAX;
+    u16::try_from(cpus.min(most)).unwrap_or(1)
+}
+
+/// As whom everything but the supervisor runs; `None`: as the supervisor, which is not root.
+pub(super) fn resolve(user: Option<&str>) -> Result<Option<Identity>, String> {
+    if !identity::is_root() {
+        if let Some(user) = user {
+            tracing::debug!("server.user = \"{user}\" has no effect: not started as root");
+        }
+        return Ok(None);
+    }
+    let find = |name: &str| {
+        Identity::named(name).map_err(|error| format!("looking up user {name}: {error}"))
+    };
+    if let Some(name) = user {
+        let found = find(name)?.ok_or_else(|| {
+            format!("server.user: there is no user {name}. Create it or name another")
+        })?;
+        if found.uid == 0 {
+            tracing::warn!(
+                "server.user = \"{name}\": the listener and the applications run as root. \
+                 Name an unprivileged user"
+            );
+        }
+        return Ok(Some(found));
+    }
+    if let Some(found) = find(USER)? {
+        return Ok(Some(found));
+    }
+    tracing::warn!(
+        "looking up user {USER}: there is none, so the listener and the applications run as \
+         {USER_OF_LAST_RESORT}. Create it (useradd --system {USER}) or set server.user"
+    );
+    find(USER_OF_LAST_RESORT)?.map(Some).ok_or_else(|| {
+        format!("looking up user {USER_OF_LAST_RESORT}: there is none. Set server.user")
+    })
+}
+
+/// Opened here, with the supervisor's rights, for the listener to write.
+pub(super) fn open_access_log(log: &AccessLog) -> Result<Option<Arc<OwnedFd>>, String> {
+    let descriptor = match log {
+        AccessLog::Off => return Ok(None),
+        AccessLog::Stdout => stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| format!("opening the access log on standard output: {error}"))?,
+        AccessLog::File(path) => open_log_file(path)
+            .map_err(|error| {
+                format!("opening the access log {path} (server.log.access): {error}. Check the folder and its rights")
+            })?
+            .into(),
+    };
+    Ok(Some(Arc::new(descriptor)))
+}
+
+fn open_log_file(path: &str) -> std::io::Result<File> {
+    use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
+    // Not following a link: whoever may write to the folder must not choose what root appends to.
+    // Not blocking: a pipe that nobody reads must not hold the supervisor up.
+    File::options()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        .open(path)
+}
