@@ -116,9 +116,11 @@ impl<M: Machine> World<M> {
             self.at(gone, Event::Serve(false));
             self.at(gone + 700_000_000, Event::Serve(true));
         }
-        for (times, event) in [(20, Event::Reload), (12, Event::Drain)] {
+        for (times, event) in [(20, Event::Reload), (15, Event::Drain)] {
             if percent(&mut self.prng, times) {
-                let at = self.prng.below(8_000) * 1_000_000;
+                // Early is when most is under way.
+                let latest = if self.prng.one_in(2) { 400 } else { 8_000 };
+                let at = self.prng.below(latest) * 1_000_000;
                 self.at(at, event);
             }
         }
@@ -176,7 +178,8 @@ impl<M: Machine> World<M> {
         for no in self.engine.open() {
             let delivered = self.engine.links[no].up.left;
             let Some(Actor::Client(client)) = self.actors.get(no) else { continue };
-            if delivered > AHEAD_SIZE_MAX as u64 {
+            // After the last answer what still comes is thrown away.
+            if delivered > AHEAD_SIZE_MAX as u64 && !self.engine.links[no].is_shut {
                 let limit = oracle::ahead_limit(client, &self.ledger);
                 if delivered > limit {
                     return Err(format!("link {no}: {delivered} bytes taken, {limit} at most"));
