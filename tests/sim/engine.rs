@@ -147,6 +147,9 @@ impl<M: Machine> Engine<M> {
         }
         self.trace(|| format!("> {}", brief(&input)));
         self.is_draining |= matches!(input, Input::Draining);
+        if !matches!(input, Input::Woken) {
+            self.woken.1 = 0;
+        }
         let received = if let Input::Received { bytes, .. } = input { bytes } else { &[] };
         self.machine.step(self.now, input, &mut self.out);
         let mut effects = std::mem::take(&mut self.out.effects);

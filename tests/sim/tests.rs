@@ -3,6 +3,7 @@
 use super::cover::Cover;
 use super::fault::FAULTS;
 use super::world::World;
+use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
 use lychgate::machine::listener::{Listener, Shared};
 use std::io::Write;
@@ -152,5 +153,19 @@ fn the_data_plane_withstands_every_seed() {
         let faults = FAULTS.iter().map(|fault| fault.name);
         let wanted: Vec<&str> = WANTED.iter().copied().chain(faults).collect();
         assert_eq!(cover.missing(&wanted), Vec::<&str>::new(), "never met in {seeds} seeds");
+    }
+}
+
+#[test]
+fn arbitrary_doings_break_nothing() {
+    let runs = number("RUNS").unwrap_or(3_000);
+    for seed in number("SEED").map_or(0..runs, |seed| seed..seed + 1) {
+        let _seeded = Seeded(seed);
+        let mut prng = Prng::new(seed);
+        let size = 20 + prng.below(2_000);
+        let bytes: Vec<u8> =
+            (0..size).map(|_| u8::try_from(prng.below(256)).unwrap_or(0)).collect();
+        let done = super::ops::run(listener(seed), &bytes);
+        assert_eq!(done, Ok(()), "SEED={seed}");
     }
 }
