@@ -14,6 +14,7 @@ pub(crate) mod fault;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod mouth;
+pub(crate) mod ops;
 pub(crate) mod oracle;
 pub(crate) mod parse;
 pub(crate) mod request;

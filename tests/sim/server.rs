@@ -247,14 +247,11 @@ impl Server {
                 self.mouth.push(Say::Bytes(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()));
             }
         }
-        if !has_all && !(is_early && has_head) {
+        if !has_all && (!is_early || !has_head) {
             return false;
         }
         if is_early && !has_all {
             ledger.cover.note("early answer said");
-        }
-        if !has_all && self.read < arrival.head_end {
-            return false;
         }
         self.perform(&act, mark, attempt, ledger);
         self.current += 1;
