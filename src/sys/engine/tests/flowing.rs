@@ -1,7 +1,6 @@
 //! Bytes: in order, whole, and no faster than they are taken.
 
 use super::*;
-use std::io::Write;
 use std::thread;
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::sys::socket::{listen, local_address};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
@@ -41,10 +41,12 @@ fn both(test: fn(&mut Rig)) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test that does not run must be seen")]
 fn skip(choice: Choice, error: &Error) {
-    assert_eq!(choice, Choice::Uring, "epoll always starts: {error}");
-    eprintln!("SKIPPED under io_uring, which this system refuses: {error}");
+    let is_refused = error.call == "io_uring_setup";
+    assert!(choice == Choice::Uring && is_refused, "{choice:?} should start: {error}");
+    // Not by a macro, whose output the harness swallows: a test that does not run must be seen.
+    let line = format!("SKIPPED under io_uring, which this system refuses: {error}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 impl Rig {
