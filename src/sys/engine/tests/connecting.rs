@@ -64,13 +64,20 @@ fn an_ending_that_crosses_a_refusal_is_told_as_a_close() {
         drop(listener);
         let missing = Address::Unix("/nonexistent/app.sock".to_owned());
         for address in [closed, missing] {
-            let id = rig.name();
-            rig.engine.connect(id, &address);
-            rig.engine.end(id, Ending::Now);
-            rig.until_heard(Completion::Closed { id, unsent: 0 });
-            rig.settle();
-            assert_eq!(rig.heard.len(), 1);
-            rig.heard.clear();
+            for is_early in [true, false] {
+                let id = rig.name();
+                rig.engine.connect(id, &address);
+                if !is_early {
+                    // The refusal is there, and not yet told.
+                    rig.engine.turn(&[], Some(Duration::from_secs(5))).unwrap();
+                }
+                rig.engine.end(id, Ending::Now);
+                rig.hear();
+                rig.until_heard(Completion::Closed { id, unsent: 0 });
+                rig.settle();
+                assert_eq!(rig.heard.len(), 1);
+                rig.heard.clear();
+            }
         }
     });
 }

@@ -77,9 +77,14 @@ impl Rig {
 
     /// One turn of at most `ms`; true if something was told.
     fn turn(&mut self, ms: u64) -> bool {
-        let mut is_told = false;
         self.engine.turn(&self.arena, Some(Duration::from_millis(ms))).unwrap();
         self.arena.clear();
+        self.hear()
+    }
+
+    /// Hears what the turn has in store; true if something was told.
+    fn hear(&mut self) -> bool {
+        let mut is_told = false;
         while let Some(completion) = self.engine.next() {
             is_told = true;
             self.note(completion);

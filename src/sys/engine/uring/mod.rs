@@ -367,7 +367,7 @@ impl Uring {
     }
 
     fn connected(&mut self, id: SocketId, cqe: Cqe) -> Option<Completion> {
-        let slot = self.table.find(id)?;
+        let slot = self.table.find(id).expect("a socket closes after its connect");
         slot.flags.clear(Flags::CONNECT_ARMED);
         slot.flags.clear(Flags::CONNECTING);
         slot.extra().target = None;

@@ -82,7 +82,7 @@ impl Uring {
     pub(super) fn received(&mut self, id: SocketId, group: usize, cqe: Cqe) -> Option<Completion> {
         let block = cqueue::buffer_select(cqe.flags);
         let block = block.filter(|block| self.provided[group].take(*block));
-        let slot = self.table.find(id)?;
+        let slot = self.table.find(id).expect("a socket closes after its last receive");
         if !cqueue::more(cqe.flags) {
             slot.flags.clear(Flags::RECV_ARMED);
             slot.flags.clear(Flags::RECV_CANCELLED);
