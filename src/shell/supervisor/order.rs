@@ -177,7 +177,11 @@ impl Supervisor {
             KillReason::ShutdownLimit => {
                 tracing::warn!("{name}: still there after its shutdown limit. It is killed");
             }
-            KillReason::Impatience => tracing::debug!("{name}: killed"),
+            KillReason::Impatience => {
+                tracing::warn!(
+                    "{name}: asked a second time to end. It is killed with what it runs"
+                );
+            }
         }
         if let Some(Err(error)) = process.map(crate::sys::process::Child::kill) {
             tracing::error!("{name}: killing its process: {error}");
