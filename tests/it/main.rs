@@ -1,0 +1,24 @@
+//! The one integration binary: the house rules, and the product end to end against scripted peers
+//! and real programs. Every end-to-end test runs under both engines unless `LYCHGATE_TEST_ENGINE`
+//! names one of them.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its expectation does")]
+
+mod harness;
+
+mod answers;
+mod balance;
+mod bulk;
+mod command;
+mod deadline;
+mod forward;
+mod life;
+mod load;
+mod logs;
+mod programs;
+mod relay;
+mod ring;
+mod routing;
+mod strict;
+mod tidy;
+mod tunnel;
