@@ -25,9 +25,6 @@ const LISTENER_STARTUP_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long a killed process may take to be gone before it is killed again, or given up on.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// Two requests to end this close together are one: timeout(1), terminals and service managers
-/// signal a process and its group, and the kernel may or may not have merged the two.
-const ECHO_LIMIT: Duration = Duration::from_millis(100);
 
 /// One command of the configuration; a changed command is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +60,7 @@ pub enum Input {
     Ready { child: Child },
     /// The process is gone and reaped.
     Exited { child: Child },
-    /// The operator asked to end. Asked again (100 ms later or more): to end now.
+    /// The operator asked to end. Asked again: to end now.
     ShutdownAsked,
     /// Nothing but time passed.
     Woken,
@@ -143,8 +140,6 @@ pub struct Supervisor {
     mode: Mode,
     outcome: Outcome,
     shutdown_limit: Duration,
-    /// The first request to end.
-    asked_at: Option<Instant>,
     listener: Process,
     has_served: bool,
     commands: BTreeMap<CommandId, Command>,
@@ -157,7 +152,6 @@ impl Supervisor {
             mode: Mode::Running,
             outcome: Outcome::Clean,
             shutdown_limit: Duration::ZERO,
-            asked_at: None,
             listener: Process::idle(),
             has_served: false,
             commands: BTreeMap::new(),
@@ -292,11 +286,6 @@ impl Supervisor {
     }
 
     fn shut_down(&mut self, now: Instant, out: &mut Vec<Order>) {
-        let is_echo = self.asked_at.is_some_and(|first| now.since(first) < ECHO_LIMIT);
-        self.asked_at.get_or_insert(now);
-        if is_echo {
-            return;
-        }
         match self.mode {
             Mode::Running => {
                 self.mode = Mode::Draining;

@@ -215,11 +215,7 @@ impl World {
                 }
             }
             Event::Shutdown => {
-                let is_echo =
-                    self.asked.first().is_some_and(|first| self.now.since(*first) < ECHO_LIMIT);
-                if !is_echo {
-                    self.asked.push(self.now);
-                }
+                self.asked.push(self.now);
                 self.step(Input::ShutdownAsked);
             }
         }
@@ -334,17 +330,4 @@ fn the_listener_starts_again_at_once_and_then_backs_off() {
         }
         assert_eq!(world.now.since(died), Duration::from_millis(wait_ms));
     }
-}
-
-#[test]
-fn a_signal_that_comes_twice_at_once_is_one_request() {
-    let mut world = World::new(1, true);
-    world.step(Input::Planned { commands: Vec::new(), shutdown_limit: SHUTDOWN_LIMIT });
-    world.step(Input::Ready { child: Child::Listener });
-    world.step(Input::ShutdownAsked);
-    world.step(Input::ShutdownAsked);
-    assert_eq!(world.machine.mode, Mode::Draining);
-    world.now = world.now + ECHO_LIMIT;
-    world.step(Input::ShutdownAsked);
-    assert_eq!(world.machine.mode, Mode::Killing);
 }

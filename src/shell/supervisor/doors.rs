@@ -131,7 +131,8 @@ fn make(address: &Address, backlog: u32, threads: u16) -> Result<Vec<Arc<OwnedFd
     port::ensure_free(tcp)
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "another program listens there. Stop it or choose another address".to_owned()
+                "the address is in use: another program listens there. Stop it or choose another"
+                    .to_owned()
             }
             // The same call fails again below, with the remedy in its words.
             _ => String::new(),
