@@ -6,6 +6,10 @@ pub const SOCKETS_MAX: u32 = 1 << 20;
 pub const HEADER_COUNT_MAX: usize = 256;
 /// The ceiling of `head_size`.
 pub const HEAD_SIZE_MAX: usize = 256 * 1024;
+/// A request's method; the longest registered one has 17 characters.
+pub const METHOD_SIZE_MAX: usize = 64;
+/// Options that the `Connection` fields of one head name together.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// The head of a server's response: an application is trusted no more than a client.
 pub const RESPONSE_HEAD_SIZE_MAX: usize = 64 * 1024;
 /// Digits of a chunk size and its extensions, together, in one chunk header.

@@ -54,10 +54,19 @@ impl<T> Slab<T> {
     }
 
     /// The value at an index, of whatever generation.
-    pub fn at_mut(&mut self, index: u32) -> Option<(u32, &mut T)> {
-        let place = self.places.get_mut(index as usize)?;
-        let generation = place.generation;
-        place.value.as_mut().map(|value| (generation, value))
+    pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.places.get_mut(index as usize)?.value.as_mut()
+    }
+
+    /// Removes the value at an index, of whatever generation.
+    pub fn remove_at(&mut self, index: u32) -> Option<T> {
+        let generation = self.places.get(index as usize)?.generation;
+        self.remove(index, generation)
+    }
+
+    /// The value at an index, of whatever generation.
+    pub fn at(&self, index: u32) -> Option<&T> {
+        self.places.get(index as usize)?.value.as_ref()
     }
 
     pub fn remove(&mut self, index: u32, generation: u32) -> Option<T> {

@@ -29,3 +29,38 @@ fn summary(plan: &Plan) -> String {
     ];
     format!("{listeners}, {sites}, {pools}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_and_the_words_say_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        std::fs::write(&path, config::QUICKSTART).unwrap();
+        assert_eq!(check(&path, &mut out, &mut err), 0);
+        assert!(
+            String::from_utf8(out).unwrap().ends_with("a.toml: ok: 1 listener, 1 site, 1 pool\n")
+        );
+        assert!(err.is_empty());
+
+        let mut out = Vec::new();
+        std::fs::write(&path, "listen = 1").unwrap();
+        assert_eq!(check(&path, &mut out, &mut err), 1);
+        assert!(String::from_utf8(err).unwrap().contains("a.toml:1:10: listen: expected a list"));
+        assert!(out.is_empty());
+
+        let missing = directory.path().join("none.toml");
+        assert_eq!(check(&missing, &mut Vec::new(), &mut Vec::new()), 1);
+    }
+
+    #[test]
+    fn a_verdict_that_nobody_got_is_not_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        std::fs::write(&path, config::QUICKSTART).unwrap();
+        assert_eq!(check(&path, &mut [0_u8; 0].as_mut_slice(), &mut Vec::new()), 1);
+    }
+}

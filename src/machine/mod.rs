@@ -2,7 +2,11 @@
 //! inputs are past tense, effects imperative; none of them sees a descriptor or a clock.
 
 pub mod backoff;
+pub mod cause;
 pub mod listener;
+pub mod record;
 pub mod route;
+pub mod shelf;
 pub mod supervisor;
 pub mod tally;
+pub mod upstream;

@@ -24,9 +24,10 @@ pub enum Nature {
     /// The text is not TOML.
     Syntax,
     /// What stands there is wrong, whatever else the file holds.
-    Present,
-    /// Something is not there; it may stand in a part that could not be read.
-    Missing,
+    Here,
+    /// Wrong only if the whole file was read: something is missing, or stands in a table that it
+    /// may not have been written in.
+    Whole,
 }
 
 /// The list while it grows.
@@ -64,7 +65,7 @@ impl Faults {
     /// By position; `None` when there is nothing to complain about.
     pub fn finish(mut self) -> Option<Vec<Fault>> {
         if self.list.iter().any(|fault| fault.nature == Nature::Syntax) {
-            self.list.retain(|fault| fault.nature != Nature::Missing);
+            self.list.retain(|fault| fault.nature != Nature::Whole);
         }
         self.list.sort_by_key(|fault| (fault.span.start, fault.span.end));
         if self.list.is_empty() { None } else { Some(self.list) }
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn a_missing_thing_is_not_reported_when_the_text_could_not_be_read() {
         let mut faults = Faults::default();
-        for (nature, at) in [(Nature::Missing, 1), (Nature::Present, 9), (Nature::Syntax, 5)] {
+        for (nature, at) in [(Nature::Whole, 1), (Nature::Here, 9), (Nature::Syntax, 5)] {
             faults.add(nature, &(at..at), "", || ("what".into(), "hint".into()));
         }
         let left: Vec<_> = faults.finish().unwrap().iter().map(|fault| fault.span.start).collect();
@@ -163,7 +164,7 @@ mod tests {
     fn the_list_has_an_end() {
         let mut faults = Faults::default();
         for _ in 0..=Faults::COUNT_MAX {
-            faults.add(Nature::Present, &(0..0), "", || ("what".into(), "hint".into()));
+            faults.add(Nature::Here, &(0..0), "", || ("what".into(), "hint".into()));
         }
         assert_eq!(faults.finish().unwrap().len(), Faults::COUNT_MAX);
     }

@@ -7,7 +7,6 @@ use crate::plan::fault::{Fault, Faults, Nature};
 use crate::plan::raw::{Entry, Kind, Table, Value};
 use crate::plan::{Plan, Source};
 use core::fmt;
-use core::ops::Range;
 use nix::fcntl::OFlag;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -18,6 +17,10 @@ use toml::de::{DeTable, DeValue};
 
 /// The configuration of a first run, when no file is named.
 pub const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
+
+/// Of a longer text only the first error of the syntax is told: one that is no configuration at all,
+/// a log say, would cost a hundred times its size in errors.
+const RECOVERY_SIZE_MAX: usize = 1024 * 1024;
 
 /// A configuration that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +65,17 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
     let mut plan = parse(&text, &name)?;
     let absolute = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    anchor(&mut plan, directory);
+    anchor(&mut plan, directory).map_err(fail)?;
     Ok(Loaded { plan, text })
 }
 
 /// Checks a text; `name` stands for it in the report.
 pub fn parse(text: &str, name: &str) -> Result<Plan, Report> {
+    if text.len() > RECOVERY_SIZE_MAX
+        && let Err(error) = DeTable::parse(text)
+    {
+        return Err(report(vec![syntax_fault(&error, text)], text, name));
+    }
     let (document, errors) = DeTable::parse_recoverable(text);
     let syntax = errors.iter().map(|error| syntax_fault(error, text)).collect();
     check(&table(document.get_ref()), text.len(), syntax)
@@ -137,13 +145,20 @@ fn syntax_fault(error: &toml::de::Error, text: &str) -> Fault {
     let span = error.span().unwrap_or(text.len()..text.len());
     // Its second line, where there is one, says what was expected.
     let what = error.message().trim().replace('\n', ", ");
-    let hint = if what.contains("duplicate key") {
-        "write each key and each table once".into()
-    } else {
-        "see https://toml.io for what may stand here".into()
-    };
+    let known = SYNTAX_HINTS.iter().find(|(part, _)| what.contains(part));
+    let hint = known.map_or("see https://toml.io for what may stand here", |(_, hint)| hint).into();
     Fault { span, path: String::new(), what, hint, nature: Nature::Syntax }
 }
+
+/// Part of what the parser says, and the remedy.
+const SYNTAX_HINTS: [(&str, &str); 6] = [
+    ("duplicate key", "write each key and each table once"),
+    ("must be quoted", "write it between quotes, such as \"30s\""),
+    ("invalid basic string", "end it with \" on the same line"),
+    ("unclosed", "close it"),
+    ("missing comma", "put a comma between the two"),
+    ("expected newline", "write each key on a line of its own"),
+];
 
 /// Lines for the faults. Of a line that could not be read only the syntax is reported: what the
 /// parser made up to go on is nobody's mistake.
@@ -156,34 +171,47 @@ fn report(faults: Vec<Fault>, text: &str, name: &str) -> Report {
         .filter(|fault| fault.nature == Nature::Syntax)
         .map(|fault| line_of(fault.span.start))
         .collect();
-    let mut complaints = Vec::with_capacity(faults.len());
+    let mut complaints: Vec<Complaint> = Vec::with_capacity(faults.len());
+    // Where the last fault was, so that no line is counted from its start once a fault.
+    let (mut line_before, mut at, mut column) = (0, 0, 1);
     for fault in faults {
         let line = line_of(fault.span.start);
         if fault.nature != Nature::Syntax && unread.contains(&line) {
             continue;
         }
-        let start = starts[line - 1];
-        let before = text.as_bytes().get(start..fault.span.start).unwrap_or_default();
-        let column = String::from_utf8_lossy(before).chars().count() + 1;
-        complaints.push(Complaint { line, column, fault });
+        if line != line_before {
+            (line_before, at, column) = (line, starts[line - 1], 1);
+        }
+        let between = text.as_bytes().get(at..fault.span.start).unwrap_or_default();
+        column += String::from_utf8_lossy(between).chars().count();
+        at = at.max(fault.span.start);
+        let is_told = |told: &Complaint| {
+            (told.line, told.column, &told.fault.what) == (line, column, &fault.what)
+        };
+        if !complaints.last().is_some_and(is_told) {
+            complaints.push(Complaint { line, column, fault });
+        }
     }
     Report { name: name.to_owned(), complaints, cause: None }
 }
 
 /// Makes directories absolute, so that they mean the same wherever the supervisor stands.
-fn anchor(plan: &mut Plan, directory: &Path) {
+fn anchor(plan: &mut Plan, directory: &Path) -> Result<(), String> {
     for pool in &mut plan.pools {
         if let Source::Command(command) = &mut pool.source
             && let Some(written) = &mut command.working_directory
         {
             let absolute: PathBuf = directory.join(&*written).components().collect();
-            // A directory whose own name is not UTF-8 cannot be said in a plan; it stays relative
-            // and is looked for from where lychgate was started.
-            if let Some(absolute) = absolute.to_str() {
-                absolute.clone_into(written);
-            }
+            *written = absolute.into_os_string().into_string().map_err(|_| {
+                format!(
+                    "its directory is not UTF-8, which pool.{}.working_directory starts at. write \
+                     an absolute path there",
+                    pool.name
+                )
+            })?;
         }
     }
+    Ok(())
 }
 
 fn table(source: &DeTable<'_>) -> Table {
@@ -213,26 +241,8 @@ fn value(source: &Spanned<DeValue<'_>>) -> Value {
         DeValue::Array(list) => Kind::List(list.iter().map(value).collect()),
         DeValue::Table(source) => Kind::Table(table(source)),
     };
-    Value { span: clamp(source.span()), kind }
-}
-
-/// The parser gives tables that it had to infer no place of their own.
-fn clamp(span: Range<usize>) -> Range<usize> {
-    if span.start <= span.end { span } else { span.end..span.end }
+    Value { span: source.span(), kind }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shipped_files_load() {
-        for (name, text) in
-            [("quickstart.toml", QUICKSTART), ("full.toml", include_str!("../../config/full.toml"))]
-        {
-            if let Err(report) = parse(text, name) {
-                panic!("{report}");
-            }
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,8 @@ mod programs;
 mod relay;
 mod ring;
 mod routing;
+#[path = "../sim/mod.rs"]
+mod sim;
 mod strict;
 mod tidy;
 mod tunnel;

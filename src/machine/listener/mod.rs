@@ -1,13 +1,47 @@
 //! The data plane: one machine per listener thread. Facts about sockets in, orders about sockets
-//! out; see [`seam`] for both.
+//! out; see [`seam`] for both. A step records the fact with whoever it concerns, lets that
+//! connection settle (read on or hold, begin the next request) and checks the bookkeeping.
+//!
+//! ```text
+//!  Accepted ─▶ client ─▶ heads ─▶ dispatch ─▶ link to a server
+//!                 ▲                               │
+//!                 └──── answer ◀── relay ◀────────┘        ending, timing: for everybody
+//! ```
 
+mod answer;
+mod check;
+mod client;
+mod dispatch;
+mod ending;
+mod heads;
+mod pass;
+mod relay;
 pub mod seam;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod upload;
 
+use crate::base::address::{Address, Peer};
+use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
+use crate::base::prng::Prng;
+use crate::base::slab::Slab;
 use crate::base::time::Instant;
+use crate::base::timers::Wheel;
+use crate::http::date::Civil;
+use crate::machine::route::Router;
+use crate::machine::shelf::Shelf;
 use crate::machine::tally::Tally;
+use crate::machine::upstream::Upstreams;
+use crate::plan::{Limits, Plan};
 use alloc::sync::Arc;
-use core::sync::atomic::AtomicU32;
-use seam::{Input, Outbox};
+use alloc::vec::Vec;
+use client::{Client, Duty, Link, Phase, Stage};
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use pass::Piece;
+use seam::{Effect, Ending, Input, Outbox};
 
 /// What the machines of all listener threads of one process share; atomics only.
 #[derive(Debug, Default)]
@@ -16,30 +50,326 @@ pub struct Shared {
     pub connections: AtomicU32,
 }
 
+/// Whose socket it is; the number is the place among its kind.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    Client(u32),
+    Link(u32),
+}
+
 /// The data plane of one thread.
 #[derive(Debug)]
 pub struct Listener {
+    shared: Arc<Shared>,
+    plan: Option<Arc<Plan>>,
+    /// The plan's, copied: its `Arc` is shared with other threads, and counting references on it
+    /// a request would make them wait for each other.
+    limits: Limits,
+    router: Router,
+    upstreams: Upstreams,
+    sockets: Slab<Role>,
+    clients: Slab<Client>,
+    links: Slab<Link>,
+    wheel: Wheel,
+    /// The shortest timeout of the plan: no key may sleep longer, for its owner's next wait may
+    /// be this short.
+    shortest: Duration,
+    /// When the next active check is due.
+    check_due: Instant,
+    is_draining: bool,
+    is_drained: bool,
+    /// Unix time in nanoseconds at [`Instant`] zero.
+    wall: u64,
+    date: [u8; 29],
+    date_second: u64,
+    prng: Prng,
+    shelf: Shelf,
+    /// Reused by whoever needs a moment's memory.
+    scratch: Vec<u8>,
+    due: Vec<u64>,
     tally: Tally,
 }
 
 impl Listener {
-    /// `seed` must differ between threads; `thread` 0 does the active checks for all.
-    pub fn new(_now: Instant, _seed: u64, _thread: u16, _shared: Arc<Shared>) -> Self {
-        Self { tally: Tally::default() }
+    /// `seed` must differ between threads and starts: request ids come from it.
+    pub fn new(now: Instant, seed: u64, shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            plan: None,
+            limits: timing::NO_LIMITS,
+            router: Router::default(),
+            upstreams: Upstreams::default(),
+            sockets: Slab::default(),
+            clients: Slab::default(),
+            links: Slab::default(),
+            wheel: Wheel::new(now),
+            shortest: Duration::from_secs(1),
+            check_due: Instant::NEVER,
+            is_draining: false,
+            is_drained: false,
+            wall: 0,
+            date: [b' '; 29],
+            date_second: u64::MAX,
+            prng: Prng::new(seed),
+            shelf: Shelf::default(),
+            scratch: Vec::new(),
+            due: Vec::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// Unix time in nanoseconds at [`Instant`] zero; told at start and about once a second.
-    pub fn set_wall(&mut self, _origin: u64) {}
-
-    /// Hears one fact and leaves its orders in `out`.
-    pub fn step(&mut self, _now: Instant, _input: Input<'_>, _out: &mut Outbox) {}
-
-    /// When to be stepped with `Woken` if nothing happens before.
-    pub fn deadline(&self) -> Instant {
-        Instant::NEVER
+    pub fn set_wall(&mut self, origin: u64) {
+        self.wall = origin;
     }
 
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// When to be stepped with `Woken` if nothing happens before.
+    pub fn deadline(&self) -> Instant {
+        self.wheel.next().min(self.check_due)
+    }
+
+    /// Hears one fact and leaves its orders in `out`.
+    pub fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
+        match input {
+            Input::Accepted { door, arrival, peer } => self.accepted(now, door, arrival, peer, out),
+            Input::Received { id, bytes } => match self.role(id) {
+                Some(Role::Client(c)) => self.client_received(now, c, bytes, out),
+                Some(Role::Link(l)) => self.link_received(now, l, bytes, out),
+                None => {}
+            },
+            Input::Ended { id } => match self.role(id) {
+                Some(Role::Client(c)) => self.client_ended(now, c, out),
+                Some(Role::Link(l)) => self.link_ended(now, l, out),
+                None => {}
+            },
+            Input::Broken { id } => match self.role(id) {
+                Some(Role::Client(c)) => self.client_broken(now, c, out),
+                Some(Role::Link(l)) => self.link_broken(now, l, out),
+                None => {}
+            },
+            Input::Unwritable { id } => match self.role(id) {
+                Some(Role::Client(c)) => self.client_broken(now, c, out),
+                Some(Role::Link(l)) => self.link_unwritable(now, l, out),
+                None => {}
+            },
+            Input::Backlog { id, bytes } => self.backlog(now, id, bytes, out),
+            Input::Connected { id } => {
+                if let Some(Role::Link(l)) = self.role(id) {
+                    self.connected(now, l, out);
+                }
+            }
+            Input::Refused { id } => {
+                if let Some(Role::Link(l)) = self.role(id) {
+                    self.connect_failed(now, l, out);
+                }
+            }
+            Input::Closed { id, unsent: _ } => self.closed(id, out),
+            Input::Planned { plan, doors } => self.planned(now, plan, &doors, out),
+            Input::Served { pool, server, address } => self.served(&pool, server, address, out),
+            Input::Draining => self.drain(now, out),
+            Input::Woken => self.woken(now, out),
+        }
+    }
+
+    fn role(&self, id: SocketId) -> Option<Role> {
+        self.sockets.get(id.index, id.generation).copied()
+    }
+
+    fn name(&mut self, role: Role) -> SocketId {
+        let (index, generation) = self.sockets.insert(role);
+        SocketId { index, generation }
+    }
+
+    fn accepted(
+        &mut self,
+        now: Instant,
+        door: DoorId,
+        arrival: Arrival,
+        peer: Peer,
+        out: &mut Outbox,
+    ) {
+        let limit = self.plan.as_ref().map_or(0, |plan| plan.server.connections_max);
+        let before = self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= limit || self.is_draining {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            self.tally.connections_refused += 1;
+            out.effects.push(Effect::TurnAway { arrival });
+            return;
+        }
+        self.tally.connections_accepted += 1;
+        self.tally.connections_open += 1;
+        let socket = self.name(Role::Client(u32::MAX));
+        let (c, _) = self.clients.insert(Client {
+            socket,
+            door,
+            peer,
+            phase: Phase::Idle,
+            since: now,
+            held: Vec::new(),
+            scanned: 0,
+            backlog: 0,
+            backlog_since: now,
+            blocked_since: now,
+            drained: 0,
+            is_reading: true,
+            is_ended: false,
+            exchange: None,
+        });
+        if let Some(role) = self.sockets.at_mut(socket.index) {
+            *role = Role::Client(c);
+        }
+        self.watch(now, socket, Instant::NEVER);
+        out.effects.push(Effect::Adopt { arrival, id: socket });
+        out.effects.push(Effect::Recv { id: socket });
+    }
+
+    fn client_received(&mut self, now: Instant, c: u32, bytes: &[u8], out: &mut Outbox) {
+        let piece = Piece::received(bytes);
+        match self.client(c).phase {
+            Phase::Idle | Phase::Head => self.read_heads(now, c, piece, out),
+            Phase::Busy => self.busy_received(now, c, piece, out),
+            Phase::Lingering | Phase::Closing => {}
+        }
+        self.settle(now, c, out);
+    }
+
+    fn busy_received(&mut self, now: Instant, c: u32, piece: Piece<'_>, out: &mut Outbox) {
+        let Some(exchange) = &self.client(c).exchange else { return };
+        if exchange.stage == Stage::Tunnel {
+            self.tunnel_up(now, c, piece, out);
+        } else if exchange.is_upload_over() {
+            self.keep_ahead(c, piece.bytes);
+        } else {
+            self.upload(now, c, piece, out);
+        }
+    }
+
+    /// Keeps what a client sent before its turn.
+    fn keep_ahead(&mut self, c: u32, bytes: &[u8]) {
+        if bytes.is_empty() || self.client(c).exchange.as_ref().is_some_and(|x| x.is_upload_dead) {
+            return;
+        }
+        let client = self.clients.at_mut(c).expect("a live client");
+        if client.held.capacity() == 0 {
+            client.held = self.shelf.take();
+        }
+        client.held.extend_from_slice(bytes);
+    }
+
+    fn backlog(&mut self, now: Instant, id: SocketId, bytes: usize, out: &mut Outbox) {
+        match self.role(id) {
+            Some(Role::Client(c)) => {
+                self.client_mut(c).note_backlog(now, bytes);
+                self.settle(now, c, out);
+            }
+            Some(Role::Link(l)) => {
+                let link = self.link_mut(l);
+                link.backlog = bytes;
+                if let Duty::Busy { client } = link.duty {
+                    if let Some(client) = self.clients.at_mut(client) {
+                        client.since = now;
+                    }
+                    self.settle(now, client, out);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn planned(&mut self, now: Instant, plan: Arc<Plan>, doors: &[DoorId], out: &mut Outbox) {
+        self.router = Router::new(&plan, doors);
+        let mut orphaned = Vec::new();
+        self.upstreams.replan(&plan, now, &mut orphaned);
+        self.tally.upstream_idle = self.tally.upstream_idle.saturating_sub(orphaned.len() as u64);
+        for l in orphaned {
+            self.close_link(l, out);
+        }
+        self.shortest = timing::shortest(&plan);
+        self.limits = plan.server.limits;
+        self.plan = Some(plan);
+        self.check_due = now;
+        // Every wait may have become shorter than its key sleeps.
+        let ids: Vec<SocketId> = self
+            .sockets
+            .iter()
+            .map(|(index, generation, _)| SocketId { index, generation })
+            .collect();
+        self.wheel = Wheel::new(now);
+        for id in ids {
+            self.watch(now, id, now);
+        }
+    }
+
+    /// The worker of a `command` pool came or went.
+    fn served(
+        &mut self,
+        pool: &str,
+        server: ServerIndex,
+        address: Option<Address>,
+        out: &mut Outbox,
+    ) {
+        let Some(slot) = self.upstreams.named(pool) else { return };
+        if usize::from(server.0) >= self.upstreams.view(slot).servers.len() {
+            return;
+        }
+        let known = self.upstreams.at(slot).server(server);
+        known.address = address.map(Arc::new);
+        known.health.answered();
+        let idle = core::mem::take(&mut known.idle);
+        self.tally.upstream_idle = self.tally.upstream_idle.saturating_sub(idle.len() as u64);
+        for l in idle {
+            self.close_link(l, out);
+        }
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut Outbox) {
+        self.is_draining = true;
+        let idle: Vec<u32> = self
+            .clients
+            .iter()
+            .filter(|(_, _, client)| client.phase == Phase::Idle && client.held.is_empty())
+            .map(|(c, _, _)| c)
+            .collect();
+        for c in idle {
+            self.close_client(now, c, Ending::Flushed, out);
+        }
+        self.notice_drained(out);
+    }
+
+    fn notice_drained(&mut self, out: &mut Outbox) {
+        if self.is_draining && !self.is_drained && self.clients.count() == 0 {
+            self.is_drained = true;
+            out.effects.push(Effect::Drained);
+        }
+    }
+
+    /// The text of `Date`, made once a second.
+    fn date(&mut self, now: Instant) -> [u8; 29] {
+        let second = (self.wall.saturating_add(now.0)) / 1_000_000_000;
+        if second != self.date_second {
+            self.date_second = second;
+            self.date = Civil::from_unix(second).imf_fixdate();
+        }
+        self.date
+    }
+
+    fn client(&self, c: u32) -> &Client {
+        self.clients.at(c).expect("a live client")
+    }
+
+    fn client_mut(&mut self, c: u32) -> &mut Client {
+        self.clients.at_mut(c).expect("a live client")
+    }
+
+    fn link(&self, l: u32) -> &Link {
+        self.links.at(l).expect("a live link")
+    }
+
+    fn link_mut(&mut self, l: u32) -> &mut Link {
+        self.links.at_mut(l).expect("a live link")
     }
 }

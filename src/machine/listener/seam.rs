@@ -71,7 +71,8 @@ pub enum Ending {
     /// Write out the backlog, then `shutdown(SHUT_WR)`; reading goes on. No `Closed` follows:
     /// a later `End` with another ending is owed.
     Shutdown,
-    /// Write out the backlog, then shut down and close. `Closed` follows.
+    /// Write out the backlog, then shut down and close. `Closed` follows. `Now` or `Reset` may
+    /// still be ordered before it, to cut short a peer that does not read.
     Flushed,
     /// Shut down and close now; the backlog is dropped. `Closed` follows.
     Now,

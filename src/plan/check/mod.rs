@@ -9,7 +9,6 @@ mod site;
 use super::Plan;
 use super::fault::{Fault, Faults, Nature};
 use super::raw::Table;
-use crate::base::limits;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,7 +32,7 @@ pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Plan, 
     }
 }
 
-/// Takes no more than the product's maximum of a thing; whether it had to.
+/// Whether there are more of a thing than the product allows; if so, that is a fault.
 fn is_over(
     count: usize,
     max: usize,
@@ -42,11 +41,9 @@ fn is_over(
     faults: &mut Faults,
 ) -> bool {
     if count > max {
-        section.refuse(name, Nature::Present, faults, || {
+        section.refuse(name, Nature::Here, faults, || {
             (format!("{count} of them are too many"), format!("write at most {max}"))
         });
     }
     count > max
 }
-
-const _: () = assert!(limits::SITES_MAX <= u16::MAX as usize);

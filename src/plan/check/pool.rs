@@ -60,7 +60,7 @@ fn pool(name: String, section: &Section<'_>, faults: &mut Faults) -> Option<Pool
 
 fn contradictions(section: &Section<'_>, faults: &mut Faults) {
     match (section.has("command"), section.has("servers")) {
-        (true, true) => section.refuse("servers", Nature::Present, faults, || {
+        (true, true) => section.refuse("servers", Nature::Here, faults, || {
             (
                 "the pool has a command and servers".into(),
                 "keep command for an application that lychgate starts, or servers for one that \
@@ -86,7 +86,7 @@ fn contradictions(section: &Section<'_>, faults: &mut Faults) {
             continue;
         }
         for name in names.iter().filter(|name| section.has(name)) {
-            section.refuse(name, Nature::Missing, faults, || {
+            section.refuse(name, Nature::Whole, faults, || {
                 (
                     format!("{name} means nothing without {needed}"),
                     format!("leave {name} out, or add {needed}"),
@@ -193,7 +193,7 @@ fn check(section: &Section<'_>, faults: &mut Faults) -> Option<Check> {
     let rise = check.integer("rise", faults);
     if timeout > interval {
         let name = if check.has("timeout") { "timeout" } else { "interval" };
-        check.refuse(name, Nature::Present, faults, || {
+        check.refuse(name, Nature::Here, faults, || {
             (
                 "timeout is more than interval".into(),
                 "a check must end before the next begins: lower timeout or raise interval".into(),

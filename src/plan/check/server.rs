@@ -66,7 +66,7 @@ fn limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
     };
     if limits.target_size > limits.head_size {
         let name = if section.has("target_size") { "target_size" } else { "head_size" };
-        section.refuse(name, Nature::Present, faults, || {
+        section.refuse(name, Nature::Here, faults, || {
             let head = crate::plan::units::show_size(limits.head_size as u64);
             let target = crate::plan::units::show_size(limits.target_size as u64);
             (

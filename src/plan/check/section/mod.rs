@@ -36,12 +36,12 @@ pub(super) struct Text<'a> {
 
 impl Text<'_> {
     pub(super) fn refuse(&self, faults: &mut Faults, tell: impl FnOnce() -> (String, String)) {
-        faults.add(Nature::Present, &self.at, &self.path, tell);
+        faults.add(Nature::Here, &self.at, &self.path, tell);
     }
 
     /// It names something that is nowhere.
     pub(super) fn unresolved(&self, faults: &mut Faults, tell: impl FnOnce() -> (String, String)) {
-        faults.add(Nature::Missing, &self.at, &self.path, tell);
+        faults.add(Nature::Whole, &self.at, &self.path, tell);
     }
 }
 
@@ -68,12 +68,12 @@ impl<'a> Section<'a> {
         let path = || join(&self.path, &entry.name);
         match keys::find(self.schema, &entry.name) {
             Some(Key { form: Form::Later, .. }) => {
-                faults.add(Nature::Present, &entry.span, &path(), || {
+                faults.add(Nature::Here, &entry.span, &path(), || {
                     ("not supported yet".into(), "leave it out".into())
                 });
             }
             Some(_) => {}
-            None => faults.add(Nature::Present, &entry.span, &path(), || {
+            None => faults.add(Nature::Whole, &entry.span, &path(), || {
                 ("unknown key".into(), unknown_hint(self.schema, &entry.name))
             }),
         }
@@ -94,7 +94,7 @@ impl<'a> Section<'a> {
         faults: &mut Faults,
         tell: impl FnOnce() -> (String, String),
     ) {
-        faults.add(Nature::Missing, &self.at, &self.path(name), tell);
+        faults.add(Nature::Whole, &self.at, &self.path(name), tell);
     }
 
     /// As [`Self::lacks`], for something that is not one key.
@@ -103,7 +103,7 @@ impl<'a> Section<'a> {
         faults: &mut Faults,
         tell: impl FnOnce() -> (String, String),
     ) {
-        faults.add(Nature::Missing, &self.at, &self.path, tell);
+        faults.add(Nature::Whole, &self.at, &self.path, tell);
     }
 
     /// `name` stands there and should not, because of what stands elsewhere or does not.
@@ -126,7 +126,7 @@ impl<'a> Section<'a> {
         faults: &mut Faults,
         tell: impl FnOnce() -> (String, String),
     ) {
-        faults.add(Nature::Present, at, &self.path(name), tell);
+        faults.add(Nature::Here, at, &self.path(name), tell);
     }
 
     /// A table below this one, opened; empty when absent.
@@ -224,7 +224,7 @@ fn mistyped(
     wanted: &str,
     hint: impl FnOnce() -> String,
 ) {
-    faults.add(Nature::Present, &value.span, path, || {
+    faults.add(Nature::Here, &value.span, path, || {
         (format!("expected {wanted}, found {}", value.kind.name()), hint())
     });
 }

@@ -102,7 +102,7 @@ impl<'a> Section<'a> {
         if let Some(index) = read(text) {
             return variants[index];
         }
-        faults.add(Nature::Present, &value.span, &self.path(name), || {
+        faults.add(Nature::Here, &value.span, &self.path(name), || {
             if later.contains(&text.as_str()) {
                 return (format!("\"{text}\" is not supported yet"), choices());
             }
@@ -147,7 +147,7 @@ impl<'a> Section<'a> {
             return None;
         };
         if list.is_empty() {
-            self.refuse(name, Nature::Present, faults, || {
+            self.refuse(name, Nature::Here, faults, || {
                 let hint = match &key.absent {
                     Absent::Means(meaning) => {
                         format!("leave it out if {name} is not meant to be set ({meaning})")
@@ -208,14 +208,14 @@ impl<'a> Section<'a> {
                 if let Some(amount) = read(text) {
                     return Some((amount, value.span.clone()));
                 }
-                faults.add(Nature::Present, &value.span, &self.path(name), || {
+                faults.add(Nature::Here, &value.span, &self.path(name), || {
                     let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
                     let what = if bare { "has no unit".into() } else { format!("is not {wanted}") };
                     (format!("{} {what}", quoted(text)), repair(text))
                 });
             }
             Kind::Integer(integer) => {
-                faults.add(Nature::Present, &value.span, &self.path(name), || {
+                faults.add(Nature::Here, &value.span, &self.path(name), || {
                     (format!("{integer} has no unit"), repair(&format!("{integer}")))
                 });
             }
@@ -233,7 +233,7 @@ impl<'a> Section<'a> {
         [min, max]: [&str; 2],
         faults: &mut Faults,
     ) {
-        faults.add(Nature::Present, at, &self.path(name), || {
+        faults.add(Nature::Here, at, &self.path(name), || {
             (format!("{found} is out of range"), format!("write {min} at least, {max} at most"))
         });
     }

@@ -1,0 +1,166 @@
+//! Proof that the judge is awake: the real machine with one thing done wrong on purpose, which a
+//! few seeds must bring to light.
+
+use super::engine::Machine;
+use super::tests::listener;
+use super::world::World;
+use lychgate::base::prng::Prng;
+use lychgate::base::time::Instant;
+use lychgate::machine::listener::Listener;
+use lychgate::machine::listener::seam::{Effect, Ending, Input, Outbox};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What is done wrong, now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    /// An order is forgotten.
+    End,
+    Recv,
+    Hold,
+    Send,
+    TurnAway,
+    Drained,
+    /// An order is given twice.
+    SendTwice,
+    EndTwice,
+    /// One ending for another.
+    ResetAsNow,
+    FlushedAsNow,
+    ShutdownAsFlushed,
+    /// A write goes too far, or begins too late.
+    Long,
+    Late,
+    /// A write goes to another connection.
+    Astray,
+    /// Time is not listened to, or asked for without end.
+    Deaf,
+    Restless,
+}
+
+const WRONGS: [Wrong; 16] = [
+    Wrong::End,
+    Wrong::Recv,
+    Wrong::Hold,
+    Wrong::Send,
+    Wrong::TurnAway,
+    Wrong::Drained,
+    Wrong::SendTwice,
+    Wrong::EndTwice,
+    Wrong::ResetAsNow,
+    Wrong::FlushedAsNow,
+    Wrong::ShutdownAsFlushed,
+    Wrong::Long,
+    Wrong::Late,
+    Wrong::Astray,
+    Wrong::Deaf,
+    Wrong::Restless,
+];
+
+/// Seeds by which each must be found.
+const SEEDS_MAX: u64 = 1_500;
+
+struct Saboteur {
+    machine: Listener,
+    wrong: Wrong,
+    prng: Prng,
+}
+
+impl Saboteur {
+    /// Whether to do it this time: often enough to be met, seldom enough to look like a bug.
+    fn is_time(&mut self) -> bool {
+        self.prng.one_in(match self.wrong {
+            Wrong::Drained | Wrong::ResetAsNow | Wrong::ShutdownAsFlushed | Wrong::Hold => 1,
+            _ => 8,
+        })
+    }
+
+    fn spoil(&mut self, effects: &mut Vec<Effect>) {
+        let mut spoilt = Vec::new();
+        let targets: Vec<_> = effects.iter().filter_map(written).collect();
+        for effect in effects.drain(..) {
+            if !is_concerned(self.wrong, &effect) || !self.is_time() {
+                spoilt.push(effect);
+                continue;
+            }
+            match (self.wrong, effect) {
+                (Wrong::SendTwice | Wrong::EndTwice, effect) => {
+                    spoilt.push(effect.clone());
+                    spoilt.push(effect);
+                }
+                (Wrong::ResetAsNow | Wrong::FlushedAsNow, Effect::End { id, .. }) => {
+                    spoilt.push(Effect::End { id, how: Ending::Now });
+                }
+                (Wrong::ShutdownAsFlushed, Effect::End { id, .. }) => {
+                    spoilt.push(Effect::End { id, how: Ending::Flushed });
+                }
+                (Wrong::Long, Effect::Send { to, range }) => {
+                    spoilt.push(Effect::Send { to, range: range.start..range.end + 1 });
+                }
+                (Wrong::Late, Effect::Forward { to, range }) => {
+                    spoilt.push(Effect::Forward { to, range: range.start + 1..range.end });
+                }
+                (Wrong::Astray, Effect::Send { range, .. }) => {
+                    spoilt.push(Effect::Send { to: targets[0], range });
+                }
+                // Forgotten.
+                _ => {}
+            }
+        }
+        *effects = spoilt;
+    }
+}
+
+fn written(effect: &Effect) -> Option<lychgate::base::id::SocketId> {
+    if let Effect::Send { to, .. } = effect { Some(*to) } else { None }
+}
+
+fn is_concerned(wrong: Wrong, effect: &Effect) -> bool {
+    match wrong {
+        Wrong::End | Wrong::EndTwice => matches!(effect, Effect::End { .. }),
+        Wrong::Recv => matches!(effect, Effect::Recv { .. }),
+        Wrong::Hold => matches!(effect, Effect::Hold { .. }),
+        Wrong::Send | Wrong::SendTwice | Wrong::Long | Wrong::Astray => {
+            matches!(effect, Effect::Send { .. })
+        }
+        Wrong::Late => matches!(effect, Effect::Forward { .. }),
+        Wrong::TurnAway => matches!(effect, Effect::TurnAway { .. }),
+        Wrong::Drained => matches!(effect, Effect::Drained),
+        Wrong::ResetAsNow => matches!(effect, Effect::End { how: Ending::Reset, .. }),
+        Wrong::FlushedAsNow => matches!(effect, Effect::End { how: Ending::Flushed, .. }),
+        Wrong::ShutdownAsFlushed => matches!(effect, Effect::End { how: Ending::Shutdown, .. }),
+        Wrong::Deaf | Wrong::Restless => false,
+    }
+}
+
+impl Machine for Saboteur {
+    fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
+        self.machine.step(now, input, out);
+        self.spoil(&mut out.effects);
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.wrong {
+            Wrong::Deaf => Instant::NEVER,
+            Wrong::Restless => Instant(0),
+            _ => self.machine.deadline(),
+        }
+    }
+}
+
+#[test]
+fn every_wrong_is_found() {
+    let mut missed = Vec::new();
+    for wrong in WRONGS {
+        let found = (0..SEEDS_MAX).find(|&seed| {
+            let machine = Saboteur { machine: listener(seed), wrong, prng: Prng::new(seed) };
+            let world = World::new(seed, false, machine);
+            // Told of what it never ordered, the machine may well stop at its own assertions.
+            !matches!(catch_unwind(AssertUnwindSafe(|| world.run())), Ok(Ok(_)))
+        });
+        super::tests::say(&format!("{wrong:?} is found by seed {found:?}"));
+        if found.is_none() {
+            missed.push(wrong);
+        }
+    }
+    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}
