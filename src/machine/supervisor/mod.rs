@@ -196,9 +196,8 @@ impl Supervisor {
                     process.spawned(now + limit);
                 }
             }
-            Input::SpawnFailed { child } => self.died(now, child, out),
             Input::Ready { child } => self.ready(now, child, out),
-            Input::Exited { child } => self.died(now, child, out),
+            Input::SpawnFailed { child } | Input::Exited { child } => self.died(now, child, out),
             Input::ShutdownAsked => self.shut_down(now, out),
             Input::Woken => {}
         }

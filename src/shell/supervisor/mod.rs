@@ -113,7 +113,7 @@ pub fn run(origin: Origin, loaded: Loaded, greet: Option<fn(&[String])>) -> Resu
         let now = clock::now();
         supervisor.settle(now);
         if let Some(outcome) = supervisor.outcome {
-            return supervisor.finish(outcome);
+            return conclude(outcome);
         }
         supervisor.turn(now, &mut ready)?;
     }
@@ -212,9 +212,7 @@ impl Supervisor {
     fn hear_operator(&mut self, now: Instant, word: Word) {
         match word {
             Word::End => {
-                if self.machine.is_ending() {
-                    tracing::warn!("ending at once: asked a second time. What runs is cut");
-                } else {
+                if !self.machine.is_ending() {
                     tracing::info!(
                         "ending: no more connections, what runs has {:?} (server.shutdown_limit)",
                         self.loaded.plan.server.shutdown_limit
@@ -358,20 +356,19 @@ impl Supervisor {
             tracing::warn!("telling the service manager (NOTIFY_SOCKET): {error}");
         }
     }
+}
 
-    fn finish(&mut self, outcome: Outcome) -> Result<(), String> {
-        match outcome {
-            Outcome::Clean => {
-                tracing::info!("ended");
-                Ok(())
-            }
-            Outcome::NeverServed => {
-                Err("starting: the listener ended before it served. The lines before say why"
-                    .into())
-            }
-            Outcome::LeftBehind => {
-                Err("ending: a process could not be killed and is left behind".into())
-            }
+fn conclude(outcome: Outcome) -> Result<(), String> {
+    match outcome {
+        Outcome::Clean => {
+            tracing::info!("ended");
+            Ok(())
+        }
+        Outcome::NeverServed => {
+            Err("starting: the listener ended before it served. The lines before say why".into())
+        }
+        Outcome::LeftBehind => {
+            Err("ending: a process could not be killed and is left behind".into())
         }
     }
 }

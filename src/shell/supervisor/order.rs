@@ -154,30 +154,33 @@ impl Supervisor {
     }
 
     fn kill(&mut self, child: Child, why: KillReason) {
-        let (name, process, obstacle) = match child {
+        let (name, process, limit, obstacle) = match child {
             Child::Listener => {
-                ("listener".to_owned(), self.listener.as_ref().map(|l| &l.child), String::new())
+                let process = self.listener.as_ref().map(|listener| &listener.child);
+                ("listener".to_owned(), process, String::new(), "it is silent".to_owned())
             }
             Child::Command(id) => {
                 let Some(slot) = self.commands.get_mut(&id) else { return };
                 let Some(running) = &mut slot.running else { return };
                 let probe = running.probe.take();
                 let obstacle = probe.map(|probe| probe.obstacle).unwrap_or_default();
-                (format!("pool {}", slot.pool), Some(&running.child), obstacle)
+                let limit =
+                    format!(" (lifecycle.startup_limit = {:?})", slot.command.startup_limit);
+                (format!("pool {}", slot.pool), Some(&running.child), limit, obstacle)
             }
         };
         match why {
-            KillReason::StartupLimit if obstacle.is_empty() => {
-                tracing::error!("{name}: not ready within its startup limit. It is killed");
+            KillReason::StartupLimit => {
+                tracing::error!("{name}: not ready in time{limit}: {obstacle}. It is killed");
             }
-            KillReason::StartupLimit => tracing::error!(
-                "{name}: not ready within lifecycle.startup_limit: {obstacle}. It is killed; \
-                 look at its lines above, at `bind` and at `ready`"
-            ),
             KillReason::ShutdownLimit => {
                 tracing::warn!("{name}: still there after its shutdown limit. It is killed");
             }
-            KillReason::Impatience => tracing::debug!("{name}: killed"),
+            KillReason::Impatience => {
+                tracing::warn!(
+                    "{name}: asked a second time to end. It is killed with what it runs"
+                );
+            }
         }
         if let Some(Err(error)) = process.map(crate::sys::process::Child::kill) {
             tracing::error!("{name}: killing its process: {error}");

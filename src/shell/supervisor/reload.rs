@@ -52,9 +52,10 @@ impl Supervisor {
         let (plan_doors, opened) = self.doors.open(&loaded.plan.listeners)?;
         for change in diff::diff(&self.loaded.plan, &loaded.plan) {
             let told = change.tell(&self.loaded.plan, &loaded.plan);
-            match change {
-                Change::Postponed { .. } => tracing::warn!("reloading: {told}"),
-                _ => tracing::info!("reloading: {told}"),
+            if let Change::Postponed { .. } = change {
+                tracing::warn!("reloading: {told}");
+            } else {
+                tracing::info!("reloading: {told}");
             }
         }
         operational::set_level(loaded.plan.server.log.level);
