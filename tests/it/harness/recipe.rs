@@ -58,7 +58,7 @@ impl Recipe {
     }
 
     /// With the identity of the tests, for applications in places that only it may enter.
-    pub(crate) fn as_ourselves(self) -> Self {
+    pub(crate) fn with_our_identity(self) -> Self {
         // Anybody but root is that already.
         if geteuid().is_root() { self.server("user = \"root\"") } else { self }
     }
