@@ -91,8 +91,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         Some((digits, extensions)) => (digits, Some(extensions)),
         None => (line.as_str(), None),
     };
-    let is_number = (1..=15).contains(&digits.len())
-        && digits.chars().all(|digit| digit.is_ascii_hexdigit());
+    let is_number =
+        (1..=15).contains(&digits.len()) && digits.chars().all(|digit| digit.is_ascii_hexdigit());
     let is_extended = extensions.is_none_or(|text| {
         text.chars().count() <= CHUNK_HEADER_SIZE_MAX as usize && are_extensions(text)
     });
@@ -152,11 +152,31 @@ fn is_trailer(line: &[u8]) -> bool {
     let (name, rest) = token(&line);
     let known = name.to_ascii_lowercase().replace('_', "-");
     let is_refused = [
-        "authorization", "connection", "content-encoding", "content-length", "content-range",
-        "content-type", "cookie", "expect", "forwarded", "host", "keep-alive", "max-forwards",
-        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-forwarded-for",
-        "x-forwarded-host", "x-forwarded-proto", "x-request-id", "x-request-start",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-request-id",
+        "x-request-start",
     ]
     .contains(&known.as_str());
-    !name.is_empty() && !is_refused && rest.strip_prefix(':').is_some_and(|v| v.chars().all(is_text))
+    !name.is_empty()
+        && !is_refused
+        && rest.strip_prefix(':').is_some_and(|v| v.chars().all(is_text))
 }
