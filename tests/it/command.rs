@@ -20,7 +20,7 @@ fn recipe(engine: Engine, keys: &str, argument: &str) -> Option<Recipe> {
         "[pool.app]\ncommand = [{python:?}, {script:?}, {argument:?}]\n{keys}\n\
          environment = {{ COLOUR = \"green\" }}\n"
     );
-    Some(Recipe::new(engine).site("/", "app").text(&pool))
+    Some(Recipe::new(engine).as_ourselves().site("/", "app").text(&pool))
 }
 
 fn told(gate: &Gate) -> Value {

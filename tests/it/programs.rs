@@ -220,7 +220,7 @@ fn pythons_http_server_as_a_command() {
              ready = {{ path = \"/\", timeout = \"5s\" }}\n",
             directory.path().display().to_string()
         );
-        let gate = Recipe::new(engine).site("/", "files").text(&pool).start();
+        let gate = Recipe::new(engine).as_ourselves().site("/", "files").text(&pool).start();
         gate.wait_served("/");
         let mut client = gate.client();
         // It speaks HTTP/1.0 and closes; our client must not notice.
@@ -246,6 +246,7 @@ fn gunicorn_as_a_command_in_three_ways() {
                  \"--chdir\", {scripts:?}, \"--worker-tmp-dir\", \"/dev/shm\", \"wsgi:app\"]\n"
             );
             let gate = Recipe::new(engine)
+                .as_ourselves()
                 .site("/", "app")
                 .text(&pool)
                 .text("environment = { PYTHONDONTWRITEBYTECODE = \"1\" }")

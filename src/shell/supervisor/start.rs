@@ -71,7 +71,6 @@ impl Supervisor {
             served: BTreeMap::new(),
             commands_named: 0,
             runtime,
-            is_reloading: false,
             greet,
             outcome: None,
             _third: third,
