@@ -17,10 +17,10 @@ pub(crate) mod mouth;
 pub(crate) mod oracle;
 pub(crate) mod parse;
 pub(crate) mod request;
-#[cfg(test)]
-mod saboteur;
 pub(crate) mod server;
 pub(crate) mod setting;
+#[cfg(test)]
+mod saboteur;
 #[cfg(test)]
 mod tests;
 pub(crate) mod world;

@@ -9,8 +9,8 @@ use super::link::{Link, Phase, Side};
 use super::parse::{Framing, Head};
 use super::request::{Body, Request, Spoilt, Stall};
 use super::setting::{
-    BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK,
-    Place, RESPONSE_TIMEOUT,
+    BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK, Place,
+    RESPONSE_TIMEOUT,
 };
 use lychgate::base::time::{Instant, nanos};
 use lychgate::machine::listener::seam::Ending;
@@ -145,8 +145,14 @@ fn begin_idle(client: &mut Client, head: &Head, status: u16) -> Result<Framing, 
         return Err(format!("an answer that nobody asked for: {:?}", head.line));
     }
     client.is_over = true;
-    client.pending =
-        Some(Pending { mark: 0, attempt: None, status, got: 0, is_interim: true, is_last: true });
+    client.pending = Some(Pending {
+        mark: 0,
+        attempt: None,
+        status,
+        got: 0,
+        is_interim: true,
+        is_last: true,
+    });
     Ok(head.framing()?.unwrap_or(Framing::UntilClose))
 }
 
@@ -255,7 +261,12 @@ fn framing_of(request: &Request, head: &Head, status: u16) -> Result<Framing, St
 }
 
 /// A server's answer is the one it gave.
-fn check_answer(request: &Request, attempt: usize, head: &Head, status: u16) -> Result<(), String> {
+fn check_answer(
+    request: &Request,
+    attempt: usize,
+    head: &Head,
+    status: u16,
+) -> Result<(), String> {
     let mark = request.mark;
     let expected = match &request.acts[attempt.min(1)] {
         Act::Answer(answer) => answer.status,
@@ -357,7 +368,12 @@ fn check_given_up(request: &Request, links: &[Link], is_refused: bool) -> Result
     Ok(())
 }
 
-fn check_slow(client: &Client, request: &Request, head: &Head, link: &Link) -> Result<(), String> {
+fn check_slow(
+    client: &Client,
+    request: &Request,
+    head: &Head,
+    link: &Link,
+) -> Result<(), String> {
     let said = link.said_at(head.start);
     if link.up.left <= request.start {
         return Err(String::from("nothing of it had come"));
@@ -367,11 +383,7 @@ fn check_slow(client: &Client, request: &Request, head: &Head, link: &Link) -> R
         // Sent ahead, it waits for its turn before it is late.
         let turn = head.start.checked_sub(1).map_or(Instant(0), |end| link.said_at(end));
         right(request.stall == Some(Stall::Head), "its head was not slow")?;
-        return in_time(
-            "head",
-            said.since(begun.max(turn).max(link.told_before(said))),
-            HEAD_TIMEOUT,
-        );
+        return in_time("head", said.since(begun.max(turn).max(link.told_before(said))), HEAD_TIMEOUT);
     }
     let heard = link.heard.iter().rev().find(|(_, at)| *at < said);
     let waited = said.since(heard.map_or(begun, |(_, at)| *at));

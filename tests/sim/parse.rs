@@ -126,7 +126,8 @@ impl Reader {
                 State::ChunkSize => {
                     let Some(line) = self.line()? else { return Ok(None) };
                     let size = chunk_size(&line)?;
-                    self.state = if size == 0 { State::Trailers } else { State::ChunkData(size) };
+                    self.state =
+                        if size == 0 { State::Trailers } else { State::ChunkData(size) };
                 }
                 State::ChunkData(left) => {
                     let part = self.body(left);

@@ -461,11 +461,7 @@ fn check_forwarding(request: &Request, head: &Head) -> Result<(), String> {
         last.map(|value| String::from(value.trim()))
     };
     if request.peer.is_some() && last("x-forwarded-for") != request.peer {
-        return Err(format!(
-            "{mark} is from {:?}: {:?}",
-            request.peer,
-            head.all("x-forwarded-for")
-        ));
+        return Err(format!("{mark} is from {:?}: {:?}", request.peer, head.all("x-forwarded-for")));
     }
     if head.one("x-forwarded-proto")? != Some("http") {
         return Err(format!("{mark} has {:?}", head.all("x-forwarded-proto")));

@@ -68,7 +68,8 @@ fn the_data_plane_withstands_every_seed() {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let results: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&next, seeds))).collect();
+        let workers: Vec<_> =
+            (0..threads).map(|_| scope.spawn(|| work(&next, seeds))).collect();
         workers.into_iter().map(|worker| worker.join().expect("a machine panicked")).collect()
     });
     let (mut cover, mut failures) = (Cover::default(), Vec::new());

@@ -144,9 +144,7 @@ impl<M: Machine> World<M> {
             self.judge();
         }
         let now = self.engine.now.0 / 1_000;
-        self.engine
-            .fault
-            .map_or(Ok(self.ledger.cover), |fault| Err(format!("{fault} (at {now}us)")))
+        self.engine.fault.map_or(Ok(self.ledger.cover), |fault| Err(format!("{fault} (at {now}us)")))
     }
 
     fn turn(&mut self, now: u64) {
@@ -165,7 +163,8 @@ impl<M: Machine> World<M> {
         if self.steps > TURNS_MAX {
             self.engine.blame(String::from("the run does not end"));
         }
-        oracle::watch(&self.engine, &self.ledger).unwrap_or_else(|why| self.engine.blame(why));
+        oracle::watch(&self.engine, &self.ledger)
+            .unwrap_or_else(|why| self.engine.blame(why));
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -321,7 +320,8 @@ impl<M: Machine> World<M> {
 
     fn said(&mut self, no: LinkNo, bytes: &[u8]) {
         let Actor::Server(server) = &mut self.actors[no] else { return };
-        let heard = server.hear(no, bytes, self.engine.now, &self.engine.links, &mut self.ledger);
+        let heard =
+            server.hear(no, bytes, self.engine.now, &self.engine.links, &mut self.ledger);
         if let Err(why) = heard {
             self.engine.blame(format!("server on link {no}: {why}"));
         }
@@ -366,7 +366,9 @@ impl<M: Machine> World<M> {
     fn hear(&mut self, no: LinkNo, bytes: &[u8]) {
         let (now, links) = (self.engine.now, &self.engine.links);
         let heard = match &mut self.actors[no] {
-            Actor::Client(client) => client.hear(bytes, now, &links[no], links, &mut self.ledger),
+            Actor::Client(client) => {
+                client.hear(bytes, now, &links[no], links, &mut self.ledger)
+            }
             Actor::Server(server) => {
                 server.read(bytes, now, &mut self.prng, &mut self.ledger);
                 Ok(())

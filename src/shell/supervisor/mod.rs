@@ -82,7 +82,8 @@ struct Supervisor {
     /// Where pools' processes are, as every listener is to know.
     served: BTreeMap<String, Address>,
     commands_named: u32,
-    runtime: Runtime,
+    /// Made when the first application needs it.
+    runtime: Option<Runtime>,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
     outcome: Option<Outcome>,
