@@ -135,6 +135,16 @@ impl Act {
         }
     }
 
+    /// Nothing goes wrong, but it takes its time.
+    pub(crate) fn draw_slow(prng: &mut Prng) -> Self {
+        let mut answer = Answer::draw(prng, "GET");
+        answer.size = answer.size.min(500);
+        answer.sizes = split(prng, answer.size);
+        answer.delay = range(prng, 50, 400) * 1_000_000;
+        answer.pause = 0;
+        Self::Answer(answer)
+    }
+
     /// Nothing goes wrong.
     pub(crate) fn draw_calm(prng: &mut Prng, method: &'static str, is_upgrade: bool) -> Self {
         if is_upgrade { Self::Upgrade } else { Self::Answer(Answer::draw(prng, method)) }
@@ -205,7 +215,7 @@ impl Answer {
             |status: &u16| format!("{version} {status} Wait\r\nX-Answer: {mark}.{attempt}\r\n\r\n");
         let mut head = format!("{version} {} Said {mark}\r\n", self.status);
         for (name, value) in fields(mark, attempt) {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", &value, "\r\n"]);
         }
         head.push_str("X-Shop: secret\r\nKeep-Alive: timeout=9\r\n");
         let wish = match (self.says_close, self.is_http10) {
@@ -213,10 +223,13 @@ impl Answer {
             (false, true) => ", keep-alive",
             (false, false) => "",
         };
-        head.push_str(&format!("Connection: X-Shop{wish}\r\n"));
+        head.extend(["Connection: X-Shop", wish, "\r\n"]);
         match self.frame {
             _ if self.status == 204 => {}
-            Frame::Length => head.push_str(&format!("Content-Length: {}\r\n", self.size)),
+            Frame::Length => {
+                let size = self.size.to_string();
+                head.extend(["Content-Length: ", &size, "\r\n"]);
+            }
             Frame::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
             Frame::Close => {}
         }

@@ -97,14 +97,17 @@ impl Client {
     }
 
     fn script(&mut self, prng: &mut Prng, number: u32, count: usize, ledger: &mut Ledger) {
-        let waits = one_of(prng, &[0, 50, 100]);
+        let is_flood = prng.one_in(40);
+        let waits = if is_flood { 0 } else { one_of(prng, &[0, 50, 100]) };
+        let count = if is_flood { 25 } else { count };
         let name = match self.peer {
             Peer::Tcp(address) => Some(address.ip().to_string()),
             Peer::Unix => None,
         };
         for index in 0..count {
             let mark = number * MARKS_PER_CLIENT + u32::try_from(index).unwrap_or(0);
-            let mut request = Request::draw(prng, mark, self.door, name.clone());
+            let draw = if is_flood { Request::flood } else { Request::draw };
+            let mut request = draw(prng, mark, self.door, name.clone());
             request.start = self.mouth.planned;
             if index > 0 && percent(prng, waits) {
                 self.mouth.push(Say::Await(Gate::Answers(index)));
@@ -215,7 +218,7 @@ impl Client {
         while let Some(part) = self.reader.next()? {
             match part {
                 Part::Head(head) => {
-                    let framing = oracle::begin(self, &head, now, link, links, ledger)?;
+                    let framing = oracle::begin(self, &head, link, links, ledger)?;
                     self.reader.begin(framing);
                     if framing == Framing::Tunnel {
                         self.upgrade();
@@ -288,10 +291,5 @@ impl Client {
         self.answers += 1;
         self.is_over |= pending.is_last;
         Ok(())
-    }
-
-    /// What a tunnel gave back so far is all there was.
-    pub(crate) fn is_echoed(&self) -> bool {
-        self.echoed == self.tunnel_size
     }
 }

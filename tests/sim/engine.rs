@@ -67,7 +67,7 @@ const BACKLOG_SIZE_MAX: usize = 512 * 1024;
 /// Wakings at one instant after which the machine is said to spin.
 const WAKINGS_MAX: u32 = 3;
 /// What one receive can bring.
-const RECEIVE_SIZE_MAX: usize = 16 * 1024;
+pub(crate) const RECEIVE_SIZE_MAX: usize = 16 * 1024;
 const GENERATION_MAX: u32 = 0x00ff_ffff;
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub(crate) struct Engine<M> {
     ids: BTreeMap<u32, LinkNo>,
     generations: BTreeMap<u32, u32>,
     arrivals: u32,
-    arriving: Option<(Arrival, DoorId, Peer)>,
+    arriving: Option<Arrival>,
     adopted: Option<LinkNo>,
     /// Links with writes or endings of this turn.
     dirty: Vec<LinkNo>,
@@ -147,6 +147,9 @@ impl<M: Machine> Engine<M> {
         }
         self.trace(|| format!("> {}", brief(&input)));
         self.is_draining |= matches!(input, Input::Draining);
+        if !matches!(input, Input::Woken) {
+            self.woken.1 = 0;
+        }
         let received = if let Input::Received { bytes, .. } = input { bytes } else { &[] };
         self.machine.step(self.now, input, &mut self.out);
         let mut effects = std::mem::take(&mut self.out.effects);
@@ -162,7 +165,7 @@ impl<M: Machine> Engine<M> {
     pub(crate) fn accept(&mut self, door: DoorId, peer: Peer) -> Option<LinkNo> {
         let arrival = Arrival(self.arrivals);
         self.arrivals = self.arrivals.wrapping_add(1);
-        self.arriving = Some((arrival, door, peer));
+        self.arriving = Some(arrival);
         self.adopted = None;
         self.step(Input::Accepted { door, arrival, peer });
         if self.arriving.take().is_some() {
@@ -457,7 +460,7 @@ impl<M: Machine> Engine<M> {
                 let mut open = self.ids.values();
                 if !self.is_draining {
                     self.blame(String::from("Drained without Draining"));
-                } else if open.any(|no| matches!(self.links[*no].side, Side::Client { .. })) {
+                } else if open.any(|no| matches!(self.links[*no].side, Side::Client)) {
                     self.blame(String::from("Drained while a client is connected"));
                 }
                 self.notes.push(Note::Drained);
@@ -466,22 +469,19 @@ impl<M: Machine> Engine<M> {
     }
 
     fn take_arrival(&mut self, arrival: Arrival) {
-        if self.arriving.is_none_or(|(expected, ..)| expected != arrival) {
+        if self.arriving.is_none_or(|expected| expected != arrival) {
             self.blame(format!("{arrival:?} was answered but not asked"));
         }
         self.arriving = None;
     }
 
     fn adopt(&mut self, arrival: Arrival, id: SocketId) {
-        let arriving = self.arriving;
         self.take_arrival(arrival);
         if self.is_draining {
             self.blame(String::from("adopted a connection while draining"));
         }
-        if let Some((_, door, peer)) = arriving {
-            self.register(id, Side::Client { door, peer }, Phase::Open);
-            self.adopted = self.ids.get(&id.index).copied();
-        }
+        self.register(id, Side::Client, Phase::Open);
+        self.adopted = self.ids.get(&id.index).copied();
     }
 
     fn connect(&mut self, id: SocketId, address: &Arc<Address>) {
@@ -550,8 +550,7 @@ impl<M: Machine> Engine<M> {
         let link = &mut self.links[no];
         match (link.phase, how) {
             (Phase::Open, Ending::Shutdown) if !link.is_shut => link.is_shut = true,
-            (Phase::Open, Ending::Flushed | Ending::Now | Ending::Reset)
-            | (Phase::Connecting, Ending::Now | Ending::Reset | Ending::Flushed)
+            (Phase::Open | Phase::Connecting, Ending::Flushed | Ending::Now | Ending::Reset)
             | (Phase::Ending(Ending::Flushed), Ending::Now | Ending::Reset) => {
                 link.phase = Phase::Ending(how);
                 link.ordered.get_or_insert((now, how));

@@ -2,8 +2,8 @@
 //! what the engine knows about it.
 
 use super::engine::Piece;
-use lychgate::base::address::{Address, Peer};
-use lychgate::base::id::{DoorId, SocketId};
+use lychgate::base::address::Address;
+use lychgate::base::id::SocketId;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
 use lychgate::machine::listener::seam::Ending;
@@ -15,7 +15,7 @@ pub(crate) type LinkNo = usize;
 /// Who is on the other side.
 #[derive(Clone, Debug)]
 pub(crate) enum Side {
-    Client { door: DoorId, peer: Peer },
+    Client,
     Server(Address),
 }
 

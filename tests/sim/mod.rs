@@ -14,13 +14,14 @@ pub(crate) mod fault;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod mouth;
+pub(crate) mod ops;
 pub(crate) mod oracle;
 pub(crate) mod parse;
 pub(crate) mod request;
-pub(crate) mod server;
-pub(crate) mod setting;
 #[cfg(test)]
 mod saboteur;
+pub(crate) mod server;
+pub(crate) mod setting;
 #[cfg(test)]
 mod tests;
 pub(crate) mod world;

@@ -3,15 +3,16 @@
 use super::act::{Act, Answer, Attempt, fields, salt};
 use super::chance::is_body;
 use super::client::{Client, Pace};
-use super::engine::{Engine, Machine};
+use super::engine::{Engine, Machine, RECEIVE_SIZE_MAX};
 use super::ledger::Ledger;
 use super::link::{Link, Phase, Side};
 use super::parse::{Framing, Head};
 use super::request::{Body, Request, Spoilt, Stall};
 use super::setting::{
-    BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_ONE, POOL_WORK, Place,
-    RESPONSE_TIMEOUT,
+    BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LATENESS_MAX, POOL_APP, POOL_ONE,
+    POOL_WORK, Place, RESPONSE_TIMEOUT,
 };
+use lychgate::base::limits::AHEAD_SIZE_MAX;
 use lychgate::base::time::{Instant, nanos};
 use lychgate::machine::listener::seam::Ending;
 use std::collections::BTreeMap;
@@ -89,7 +90,6 @@ fn own_word(status: u16) -> &'static str {
 pub(crate) fn begin(
     client: &mut Client,
     head: &Head,
-    now: Instant,
     link: &Link,
     links: &[Link],
     ledger: &mut Ledger,
@@ -135,7 +135,6 @@ pub(crate) fn begin(
         is_interim: false,
         is_last: is_last || framing == Framing::UntilClose,
     });
-    let _ = now;
     Ok(framing)
 }
 
@@ -145,14 +144,8 @@ fn begin_idle(client: &mut Client, head: &Head, status: u16) -> Result<Framing, 
         return Err(format!("an answer that nobody asked for: {:?}", head.line));
     }
     client.is_over = true;
-    client.pending = Some(Pending {
-        mark: 0,
-        attempt: None,
-        status,
-        got: 0,
-        is_interim: true,
-        is_last: true,
-    });
+    client.pending =
+        Some(Pending { mark: 0, attempt: None, status, got: 0, is_interim: true, is_last: true });
     Ok(head.framing()?.unwrap_or(Framing::UntilClose))
 }
 
@@ -261,12 +254,7 @@ fn framing_of(request: &Request, head: &Head, status: u16) -> Result<Framing, St
 }
 
 /// A server's answer is the one it gave.
-fn check_answer(
-    request: &Request,
-    attempt: usize,
-    head: &Head,
-    status: u16,
-) -> Result<(), String> {
+fn check_answer(request: &Request, attempt: usize, head: &Head, status: u16) -> Result<(), String> {
     let mark = request.mark;
     let expected = match &request.acts[attempt.min(1)] {
         Act::Answer(answer) => answer.status,
@@ -368,12 +356,7 @@ fn check_given_up(request: &Request, links: &[Link], is_refused: bool) -> Result
     Ok(())
 }
 
-fn check_slow(
-    client: &Client,
-    request: &Request,
-    head: &Head,
-    link: &Link,
-) -> Result<(), String> {
+fn check_slow(client: &Client, request: &Request, head: &Head, link: &Link) -> Result<(), String> {
     let said = link.said_at(head.start);
     if link.up.left <= request.start {
         return Err(String::from("nothing of it had come"));
@@ -383,7 +366,11 @@ fn check_slow(
         // Sent ahead, it waits for its turn before it is late.
         let turn = head.start.checked_sub(1).map_or(Instant(0), |end| link.said_at(end));
         right(request.stall == Some(Stall::Head), "its head was not slow")?;
-        return in_time("head", said.since(begun.max(turn).max(link.told_before(said))), HEAD_TIMEOUT);
+        return in_time(
+            "head",
+            said.since(begun.max(turn).max(link.told_before(said))),
+            HEAD_TIMEOUT,
+        );
     }
     let heard = link.heard.iter().rev().find(|(_, at)| *at < said);
     let waited = said.since(heard.map_or(begun, |(_, at)| *at));
@@ -433,19 +420,38 @@ fn check_late(
 }
 
 /// What must hold at any moment: nobody waits longer than the longest way through all limits.
-pub(crate) fn watch<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<(), String> {
+pub(crate) fn watch<M: Machine>(engine: &Engine<M>) -> Result<(), String> {
     let now = engine.now;
     for no in engine.open() {
         let link = &engine.links[no];
-        let Side::Client { .. } = link.side else { continue };
+        let Side::Client = link.side else { continue };
         let is_busy_with_us = link.backlog.is_empty() && link.down.queue.is_empty();
         let still = now.since(link.active_at);
         if link.phase == Phase::Open && is_busy_with_us && still > STILL_MAX {
             return Err(format!("nothing happened on link {no} for {still:?}"));
         }
     }
-    let _ = ledger;
     Ok(())
+}
+
+/// How much of a client's stream may be taken by now: the request whose turn it is, and ahead of
+/// it what the limit allows and one turn brings.
+pub(crate) fn ahead_limit(client: &Client, ledger: &Ledger) -> u64 {
+    let mut turn = client.answers;
+    for (index, mark) in client.marks.iter().enumerate() {
+        let request = &ledger.requests[mark];
+        let is_relayed = request.is_sound() && matches!(request.place, Place::Pool(POOL_APP));
+        if !is_relayed {
+            // Answered without a trace at any server: nothing is known from here on.
+            return u64::MAX;
+        }
+        if !request.attempts.is_empty() {
+            turn = turn.max(index + 1);
+        }
+    }
+    let last = client.marks.len() - 1;
+    let end = ledger.requests[&client.marks[turn.min(last)]].end();
+    end + (AHEAD_SIZE_MAX + 4 * RECEIVE_SIZE_MAX) as u64
 }
 
 /// Two tries to connect and to be answered, and a linger.

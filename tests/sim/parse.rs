@@ -100,11 +100,6 @@ impl Reader {
         self.state = State::Tunnel;
     }
 
-    /// Bytes taken so far.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
     /// The next part; `None` when more bytes are needed. An error says what is not HTTP.
     pub(crate) fn next(&mut self) -> Result<Option<Part>, String> {
         loop {
@@ -126,8 +121,7 @@ impl Reader {
                 State::ChunkSize => {
                     let Some(line) = self.line()? else { return Ok(None) };
                     let size = chunk_size(&line)?;
-                    self.state =
-                        if size == 0 { State::Trailers } else { State::ChunkData(size) };
+                    self.state = if size == 0 { State::Trailers } else { State::ChunkData(size) };
                 }
                 State::ChunkData(left) => {
                     let part = self.body(left);
@@ -169,7 +163,7 @@ impl Reader {
     fn head(&mut self) -> Result<Option<Part>, String> {
         let rest = &self.held[self.at..];
         let Some(size) = find(rest, b"\r\n\r\n").map(|at| at + 4) else {
-            return self.patience(rest.len());
+            return Self::patience(rest.len());
         };
         let text = core::str::from_utf8(&rest[..size - 4])
             .map_err(|_| String::from("bytes beyond ASCII in a head"))?;
@@ -186,7 +180,7 @@ impl Reader {
     fn line(&mut self) -> Result<Option<String>, String> {
         let rest = &self.held[self.at..];
         let Some(size) = find(rest, b"\r\n") else {
-            self.patience(rest.len())?;
+            Self::patience(rest.len())?;
             return Ok(None);
         };
         let line = core::str::from_utf8(&rest[..size]).map_err(|_| String::from("not ASCII"))?;
@@ -196,7 +190,7 @@ impl Reader {
         Ok(Some(line))
     }
 
-    fn patience(&self, size: usize) -> Result<Option<Part>, String> {
+    fn patience(size: usize) -> Result<Option<Part>, String> {
         if size > HELD_SIZE_MAX {
             return Err(String::from("a head or a line has no end"));
         }

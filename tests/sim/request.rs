@@ -74,24 +74,55 @@ pub(crate) const MARKS_PER_CLIENT: u32 = 100;
 impl Request {
     pub(crate) fn draw(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
         let method = draw_method(prng);
-        let is_http10 = percent(prng, 8);
-        let is_upgrade = !is_http10 && method == "GET" && percent(prng, 8);
-        let body = if is_upgrade { Body::None } else { draw_body(prng, method, is_http10) };
-        let host = draw_host(prng, door);
-        let target = draw_target(prng, mark);
-        let place = place(door, &host, &target);
-        let is_whole = body == Body::None;
-        let mut request = Self {
+        let mut request = Self::plain(mark, door, peer, method);
+        request.is_http10 = percent(prng, 8);
+        request.keeps = if request.is_http10 { percent(prng, 50) } else { !percent(prng, 6) };
+        request.is_upgrade = !request.is_http10 && method == "GET" && percent(prng, 8);
+        if !request.is_upgrade {
+            request.body = draw_body(prng, method, request.is_http10);
+        }
+        request.host = draw_host(prng, door);
+        request.target = draw_target(prng, mark);
+        request.place = place(door, &request.host, &request.target);
+        let is_bodyless = request.body == Body::None;
+        request.expects = !request.is_http10 && !is_bodyless && percent(prng, 25);
+        request.acts = [
+            Act::draw(prng, method, request.is_upgrade, is_bodyless),
+            Act::draw_calm(prng, method, request.is_upgrade),
+        ];
+        request.spoil(prng);
+        if request.fault.is_none() {
+            request.fields = request.draw_fields(prng);
+        }
+        request.encode(prng);
+        request
+    }
+
+    /// One of many that a client sends at once, large, and slow to be answered.
+    pub(crate) fn flood(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
+        let mut request = Self::plain(mark, door, peer, "GET");
+        let pad = "p".repeat(usize::try_from(range(prng, 5_000, 7_000)).unwrap_or(0));
+        request.fields =
+            vec![(String::from("X-Mark"), mark.to_string()), (String::from("X-Pad"), pad)];
+        request.acts = [Act::draw_slow(prng), Act::draw_slow(prng)];
+        request.encode(prng);
+        request
+    }
+
+    fn plain(mark: u32, door: DoorId, peer: Option<String>, method: &'static str) -> Self {
+        let (host, target) = (String::from("only.test"), format!("/app/m{mark}"));
+        Self {
             mark,
             method,
             door,
-            place,
+            place: place(door, &host, &target),
             host,
             target,
-            is_http10,
-            keeps: if is_http10 { percent(prng, 50) } else { !percent(prng, 6) },
-            expects: !is_http10 && !is_whole && percent(prng, 25),
-            is_upgrade,
+            is_http10: false,
+            keeps: true,
+            body: Body::None,
+            expects: false,
+            is_upgrade: false,
             fault: None,
             spoilt: None,
             stall: None,
@@ -99,15 +130,10 @@ impl Request {
             wire: Vec::new(),
             head_size: 0,
             peer,
-            acts: [Act::draw(prng, method, is_upgrade, is_whole), Act::Never],
+            acts: [Act::Never, Act::Never],
             attempts: Vec::new(),
             start: 0,
-            body,
-        };
-        request.acts[1] = Act::draw_calm(prng, method, is_upgrade);
-        request.spoil(prng);
-        request.encode(prng);
-        request
+        }
     }
 
     /// RFC 9110 section 9.2.2.
@@ -157,7 +183,6 @@ impl Request {
             self.head_size = self.wire.len();
             return;
         }
-        self.fields = self.draw_fields(prng);
         let absolute = !self.is_http10 && percent(prng, 6);
         let version = if self.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" };
         let prefix = if absolute { format!("http://{}", self.host) } else { String::new() };

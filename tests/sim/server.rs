@@ -247,14 +247,11 @@ impl Server {
                 self.mouth.push(Say::Bytes(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()));
             }
         }
-        if !has_all && !(is_early && has_head) {
+        if !has_all && (!is_early || !has_head) {
             return false;
         }
         if is_early && !has_all {
             ledger.cover.note("early answer said");
-        }
-        if !has_all && self.read < arrival.head_end {
-            return false;
         }
         self.perform(&act, mark, attempt, ledger);
         self.current += 1;
@@ -461,7 +458,11 @@ fn check_forwarding(request: &Request, head: &Head) -> Result<(), String> {
         last.map(|value| String::from(value.trim()))
     };
     if request.peer.is_some() && last("x-forwarded-for") != request.peer {
-        return Err(format!("{mark} is from {:?}: {:?}", request.peer, head.all("x-forwarded-for")));
+        return Err(format!(
+            "{mark} is from {:?}: {:?}",
+            request.peer,
+            head.all("x-forwarded-for")
+        ));
     }
     if head.one("x-forwarded-proto")? != Some("http") {
         return Err(format!("{mark} has {:?}", head.all("x-forwarded-proto")));

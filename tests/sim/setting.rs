@@ -11,12 +11,12 @@ use lychgate::plan::{
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_millis(2_000);
-pub(crate) const BODY_TIMEOUT: Duration = Duration::from_millis(3_000);
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_millis(5_000);
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
-pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_millis(4_000);
-pub(crate) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_millis(3_000);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How late a timeout may be: a tick of the wheel, what a tick rounds up, and 10 ms.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(20);
 pub(crate) const HEAD_SIZE: usize = 8 * 1024;
@@ -88,7 +88,7 @@ impl Setting {
             threads: 1,
             user: None,
             connections_max: self.connections_max,
-            shutdown_limit: Duration::from_secs(60),
+            shutdown_limit: Duration::from_mins(1),
             unknown_host: if self.is_misdirected {
                 UnknownHost::Misdirected
             } else {

@@ -4,7 +4,7 @@ use super::act::Leave;
 use super::chance::{hop, percent, piece, range, size};
 use super::client::{Client, Pace};
 use super::cover::Cover;
-use super::engine::{Engine, Machine, Note};
+use super::engine::{Engine, Machine, Note, RECEIVE_SIZE_MAX};
 use super::ledger::Ledger;
 use super::link::{LinkNo, Phase, Side};
 use super::mouth::{Mouth, Say};
@@ -12,6 +12,7 @@ use super::oracle;
 use super::server::Server;
 use super::setting::{DOORS, POOL_WORK, Setting, pool_name, pool_of, work_address};
 use lychgate::base::id::ServerIndex;
+use lychgate::base::limits::AHEAD_SIZE_MAX;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
 use lychgate::machine::listener::seam::Input;
@@ -115,9 +116,11 @@ impl<M: Machine> World<M> {
             self.at(gone, Event::Serve(false));
             self.at(gone + 700_000_000, Event::Serve(true));
         }
-        for (times, event) in [(20, Event::Reload), (12, Event::Drain)] {
+        for (times, event) in [(20, Event::Reload), (15, Event::Drain)] {
             if percent(&mut self.prng, times) {
-                let at = self.prng.below(8_000) * 1_000_000;
+                // Early is when most is under way.
+                let latest = if self.prng.one_in(2) { 400 } else { 8_000 };
+                let at = self.prng.below(latest) * 1_000_000;
                 self.at(at, event);
             }
         }
@@ -144,7 +147,9 @@ impl<M: Machine> World<M> {
             self.judge();
         }
         let now = self.engine.now.0 / 1_000;
-        self.engine.fault.map_or(Ok(self.ledger.cover), |fault| Err(format!("{fault} (at {now}us)")))
+        self.engine
+            .fault
+            .map_or(Ok(self.ledger.cover), |fault| Err(format!("{fault} (at {now}us)")))
     }
 
     fn turn(&mut self, now: u64) {
@@ -163,8 +168,27 @@ impl<M: Machine> World<M> {
         if self.steps > TURNS_MAX {
             self.engine.blame(String::from("the run does not end"));
         }
-        oracle::watch(&self.engine, &self.ledger)
-            .unwrap_or_else(|why| self.engine.blame(why));
+        if let Err(why) = oracle::watch(&self.engine).and_then(|()| self.watch_ahead()) {
+            self.engine.blame(why);
+        }
+    }
+
+    /// What a client sends ahead of its turn is kept only up to a limit.
+    fn watch_ahead(&mut self) -> Result<(), String> {
+        for no in self.engine.open() {
+            let delivered = self.engine.links[no].up.left;
+            let Some(Actor::Client(client)) = self.actors.get(no) else { continue };
+            // After the last answer what still comes is thrown away.
+            if delivered > AHEAD_SIZE_MAX as u64 && !self.engine.links[no].is_shut {
+                let limit = oracle::ahead_limit(client, &self.ledger);
+                if delivered > limit {
+                    return Err(format!("link {no}: {delivered} bytes taken, {limit} at most"));
+                }
+                let is_much = delivered + RECEIVE_SIZE_MAX as u64 * 4 > limit;
+                self.ledger.cover.note(if is_much { "very much sent ahead" } else { "much sent" });
+            }
+        }
+        Ok(())
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -219,7 +243,7 @@ impl<M: Machine> World<M> {
     fn start(&mut self, number: usize) {
         let Some(client) = self.waiting[number].take() else { return };
         let open = self.engine.open().collect::<Vec<_>>();
-        let is_client = |no: &LinkNo| matches!(self.engine.links[*no].side, Side::Client { .. });
+        let is_client = |no: &LinkNo| matches!(self.engine.links[*no].side, Side::Client);
         let count = open.iter().filter(|no| is_client(no)).count();
         let is_full = count >= usize::try_from(self.setting.connections_max).unwrap_or(0);
         let Some(no) = self.engine.accept(client.door, client.peer) else {
@@ -320,8 +344,7 @@ impl<M: Machine> World<M> {
 
     fn said(&mut self, no: LinkNo, bytes: &[u8]) {
         let Actor::Server(server) = &mut self.actors[no] else { return };
-        let heard =
-            server.hear(no, bytes, self.engine.now, &self.engine.links, &mut self.ledger);
+        let heard = server.hear(no, bytes, self.engine.now, &self.engine.links, &mut self.ledger);
         if let Err(why) = heard {
             self.engine.blame(format!("server on link {no}: {why}"));
         }
@@ -330,6 +353,9 @@ impl<M: Machine> World<M> {
     /// The peer reads some of what lies in its kernel's buffer, or finds the end of it.
     fn read(&mut self, no: LinkNo) {
         self.due[no].read = false;
+        if self.engine.links[no].is_peer_gone {
+            return;
+        }
         let waiting = self.engine.links[no].down.queue.len();
         let mut size = piece(&mut self.prng, waiting);
         if let Actor::Client(client) = &self.actors[no] {
@@ -366,9 +392,7 @@ impl<M: Machine> World<M> {
     fn hear(&mut self, no: LinkNo, bytes: &[u8]) {
         let (now, links) = (self.engine.now, &self.engine.links);
         let heard = match &mut self.actors[no] {
-            Actor::Client(client) => {
-                client.hear(bytes, now, &links[no], links, &mut self.ledger)
-            }
+            Actor::Client(client) => client.hear(bytes, now, &links[no], links, &mut self.ledger),
             Actor::Server(server) => {
                 server.read(bytes, now, &mut self.prng, &mut self.ledger);
                 Ok(())

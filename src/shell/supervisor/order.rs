@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// What the listener needs of our environment.
 const LISTENER_ENVIRONMENT: [&str; 5] =
     ["RUST_LOG", "RUST_BACKTRACE", "JOURNAL_STREAM", "NO_COLOR", "TZ"];
+/// The allocator would ask for huge pages: two megabytes of memory for the first byte of each, so
+/// that idle connections seem to cost kilobytes. docs/decisions/004 has the measurement.
+const ALLOCATOR_OPTION: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
 
 impl Supervisor {
     pub(super) fn obey(&mut self, now: Instant, order: Order) {
@@ -57,6 +60,7 @@ impl Supervisor {
         let environment: Vec<(String, String)> = LISTENER_ENVIRONMENT
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .chain([(ALLOCATOR_OPTION.0.to_owned(), ALLOCATOR_OPTION.1.to_owned())])
             .collect();
         let (out, err) = (stdout(), stderr());
         let launch = Launch {
