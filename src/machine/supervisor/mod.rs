@@ -400,7 +400,7 @@ impl Supervisor {
         if command.process.is_alive() {
             return;
         }
-        if !may_start || !command.is_wanted {
+        if !may_start {
             self.commands.remove(&id);
             out.push(Order::Forget { command: id });
         } else if command.process.take_start(now) {

@@ -82,8 +82,8 @@ struct Supervisor {
     /// Where pools' processes are, as every listener is to know.
     served: BTreeMap<String, Address>,
     commands_named: u32,
-    runtime: Runtime,
-    is_reloading: bool,
+    /// Made when the first application needs it.
+    runtime: Option<Runtime>,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
     outcome: Option<Outcome>,
@@ -234,6 +234,7 @@ impl Supervisor {
             let Some(channel) = self.channel() else { return };
             match channel.hear() {
                 Heard::Nothing => return,
+                Heard::Gone => return self.end_listener(),
                 Heard::Lost(why) => return self.lose_listener(&why),
                 Heard::Word(word) => self.hear_word(word),
             }
@@ -259,7 +260,6 @@ impl Supervisor {
 
     fn configured(&mut self) {
         self.inputs.push_back(Input::Ready { child: machine::Child::Listener });
-        self.is_reloading = false;
         if !self.machine.is_ending() {
             let status = format!("STATUS=Serving {}", self.origin.name());
             self.notify(&format!("READY=1\n{status}"));
@@ -268,12 +268,18 @@ impl Supervisor {
 
     /// Without a channel it is of no use: it ends by itself, or is ended.
     fn lose_listener(&mut self, why: &str) {
-        if let Some(listener) = &mut self.listener {
-            listener.channel = None;
-            if !self.machine.is_ending() {
-                tracing::warn!("listener: the control channel is lost: {why}. It is started anew");
-                let _ = listener.child.kill();
-            }
+        tracing::warn!("listener: the control channel is lost: {why}");
+        self.end_listener();
+    }
+
+    fn end_listener(&mut self) {
+        let Some(listener) = &mut self.listener else { return };
+        listener.channel = None;
+        // At the end it closes the channel by itself, and is about to exit.
+        if !self.machine.is_ending()
+            && let Err(error) = listener.child.kill()
+        {
+            tracing::error!("listener: killing its process: {error}");
         }
     }
 

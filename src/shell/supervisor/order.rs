@@ -1,6 +1,7 @@
 //! Carrying out what the machine orders.
 
 use super::command::Ground;
+use super::runtime::Runtime;
 use super::{Listener, Supervisor};
 use crate::base::time::Instant;
 use crate::machine::supervisor::{Child, CommandId, Input, KillReason, Order};
@@ -113,11 +114,12 @@ impl Supervisor {
     }
 
     fn spawn_command(&mut self, now: Instant, id: CommandId) -> Result<(), String> {
-        let ground = Ground {
-            runtime: &self.runtime,
-            identity: self.identity.as_ref(),
-            open_files: self.open_files,
+        let runtime = match &mut self.runtime {
+            Some(runtime) => runtime,
+            none => none.insert(Runtime::make(self.identity.as_ref())?),
         };
+        let identity = self.identity.as_ref();
+        let ground = Ground { runtime, identity, open_files: self.open_files };
         let Some(slot) = self.commands.get_mut(&id) else {
             return Err(format!("starting command {}: it is not known", id.0));
         };

@@ -63,7 +63,6 @@ impl Supervisor {
         self.loaded = loaded;
         (self.text, self.plan_doors, self.access_log) = (text, plan_doors, access_log);
         self.revision += 1;
-        self.is_reloading = true;
         if !is_same_log {
             self.tell_log();
         }
