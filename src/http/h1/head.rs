@@ -90,10 +90,15 @@ pub struct Response<'b, 's> {
     pub has_date: bool,
 }
 
-/// Position just after the empty line that ends a head, searched from `from`.
+/// Position just after the empty line that ends a head, searched from `from`. An empty line after
+/// a bare LF counts: it is for the parser to refuse, at once rather than at a timeout.
 pub fn end(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.min(bytes.len());
-    memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+    let after = |line: &[u8]| memmem::find(&bytes[from..], line).map(|at| from + at + line.len());
+    match (after(b"\n\r\n"), after(b"\n\n")) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// Reads a request's head; `None` = not whole yet. One empty line before it is passed over
@@ -281,7 +286,10 @@ pub fn response<'b, 's>(
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let facts = facts(parsed.headers, kinds)?;
     let framing = response_framing(&facts, version, status, method)?;
-    let is_persistent = !facts.closes && (version == Version::Http11 || facts.keeps);
+    // A server that announces a body where none can be may well send it, late, into the next
+    // client's answer.
+    let is_sound = status != 204 || !says_body(&facts);
+    let is_persistent = is_sound && !facts.closes && (version == Version::Http11 || facts.keeps);
     Ok(Some(Response {
         raw,
         size,
@@ -298,6 +306,10 @@ pub fn response<'b, 's>(
     }))
 }
 
+fn says_body(facts: &Facts<'_>) -> bool {
+    facts.is_chunked || facts.length.is_some_and(|length| length > 0)
+}
+
 fn response_framing(
     facts: &Facts<'_>,
     version: Version,
@@ -305,6 +317,10 @@ fn response_framing(
     method: Method,
 ) -> Result<Framing, Malformed> {
     if facts.is_chunked && (facts.length.is_some() || version == Version::Http10) {
+        return Err(Malformed::BadRequest);
+    }
+    if status < 200 && says_body(facts) {
+        // What follows an interim response is the next head; a body there would be taken for it.
         return Err(Malformed::BadRequest);
     }
     let is_bodiless = method == Method::Head || status < 200 || status == 204 || status == 304;

@@ -355,7 +355,13 @@ fn responses() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             (200, Framing::Chunked, false, false),
         ),
-        ("HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n", (204, Framing::Length(0), true, false)),
+        ("HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", (204, Framing::Length(0), true, false)),
+        // A body that cannot be but is announced may come late, into the next answer.
+        ("HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n", (204, Framing::Length(0), false, false)),
+        (
+            "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+            (204, Framing::Length(0), false, false),
+        ),
         ("HTTP/1.1 304 No\r\nContent-Length: 3\r\n\r\n", (304, Framing::Length(0), true, false)),
         ("HTTP/1.1 205 R\r\nContent-Length: 0\r\n\r\n", (205, Framing::Length(0), true, false)),
         ("HTTP/1.1 100 Continue\r\n\r\n", (100, Framing::Length(0), true, false)),
@@ -382,6 +388,8 @@ fn responses() {
 #[test]
 fn doubtful_responses_are_refused() {
     for head in [
+        "HTTP/1.1 103 Early\r\nContent-Length: 1\r\n\r\n",
+        "HTTP/1.1 100 Go\r\nTransfer-Encoding: chunked\r\n\r\n",
         "\r\nHTTP/1.1 200 OK\r\n\r\n",
         "\nHTTP/1.1 200 OK\r\n\r\n",
         " HTTP/1.1 200 OK\r\n\r\n",
@@ -427,7 +435,10 @@ fn doubtful_responses_are_refused() {
 fn ends() {
     assert_eq!(end(b"a\r\n\r\nb", 0), Some(5));
     assert_eq!(end(b"a\r\n\r\nb", 1), Some(5));
-    assert_eq!(end(b"a\r\n\r\nb", 2), None);
+    assert_eq!(end(b"a\r\n\r\nb", 2), Some(5), "a bare LF before it is looked for too");
+    assert_eq!(end(b"a\r\n\r\nb", 3), None);
+    assert_eq!(end(b"a\n\nb\r\n\r\n", 0), Some(3));
+    assert_eq!(end(b"a\n\r\nb", 0), Some(4));
     assert_eq!(end(b"a\r\n\r", 0), None);
     assert_eq!(end(b"", 9), None);
 }
