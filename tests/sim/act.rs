@@ -129,7 +129,7 @@ impl Act {
             }
             _ => {
                 let mut answer = Answer::draw(prng, method);
-                answer.is_early = !is_bodyless && percent(prng, 20);
+                answer.is_early = !is_bodyless && percent(prng, 35);
                 Self::Answer(answer)
             }
         }

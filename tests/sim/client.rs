@@ -13,6 +13,7 @@ use lychgate::base::address::Peer;
 use lychgate::base::id::DoorId;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::{Instant, nanos};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// How a client reads.
@@ -42,6 +43,10 @@ pub(crate) struct Client {
     pub(crate) is_tunnel: bool,
     echoed: u64,
     tunnel_size: u64,
+    /// Bytes for the tunnel that are sent before it is there.
+    pub(crate) ahead: usize,
+    /// Leaves before all is said.
+    is_short: bool,
     continued: usize,
     /// Bytes read.
     pub(crate) read: u64,
@@ -84,6 +89,8 @@ impl Client {
             is_tunnel: false,
             echoed: 0,
             tunnel_size: tunnel_size(prng) as u64,
+            ahead: 0,
+            is_short: false,
             continued: 0,
             read: 0,
             left: None,
@@ -132,7 +139,7 @@ impl Client {
         if request.stall == Some(Stall::Head) {
             let (first, later) = head.split_at(1 + size(prng, head.len() - 2));
             self.mouth.push(Say::Bytes(first.to_vec()));
-            self.mouth.push(Say::Pause(nanos(HEAD_TIMEOUT) + 500_000_000));
+            self.mouth.push(Say::Pause(nanos(HEAD_TIMEOUT) + overdue(prng)));
             self.mouth.push(Say::Bytes(later.to_vec()));
             cover.note("slow head");
         } else {
@@ -146,13 +153,19 @@ impl Client {
         if request.stall == Some(Stall::Body) {
             let (first, later) = rest.split_at(size(prng, rest.len() - 1));
             self.mouth.push(Say::Bytes(first.to_vec()));
-            self.mouth.push(Say::Pause(nanos(BODY_TIMEOUT) + 500_000_000));
+            self.mouth.push(Say::Pause(nanos(BODY_TIMEOUT) + overdue(prng)));
             self.mouth.push(Say::Bytes(later.to_vec()));
             cover.note("slow body");
         } else if !rest.is_empty() {
             self.mouth.push(Say::Bytes(rest.to_vec()));
         }
         if request.is_upgrade && request.fault.is_none() {
+            if percent(prng, 30) {
+                // It trusts in the upgrade so much that it does not wait for it.
+                self.ahead = size(prng, usize::try_from(self.tunnel_size).unwrap_or(0));
+                self.mouth.push(Say::Bytes(body(request.mark, self.ahead)));
+                cover.note("client speaks before the upgrade");
+            }
             self.mouth.push(Say::Await(Gate::Answers(index + 1)));
             cover.note("client asks for upgrade");
         }
@@ -162,11 +175,12 @@ impl Client {
         let all = Say::Await(Gate::Answers(self.marks.len()));
         let leave = one_of(prng, &[Leave::Fin, Leave::Close, Leave::Reset]);
         match prng.below(20) {
-            0 => {
+            0..=1 => {
                 ledger.cover.note("client half-closes after its requests");
                 self.mouth.push(Say::Leave(Leave::Fin));
             }
-            1..=2 => {
+            2..=3 => {
+                self.is_short = true;
                 let kept = size(prng, self.mouth.says.len());
                 self.mouth.says.truncate(kept);
                 if let Some(Say::Bytes(bytes)) = self.mouth.says.back_mut() {
@@ -182,7 +196,7 @@ impl Client {
                 });
                 self.mouth.push(Say::Leave(leave));
             }
-            3..=5 => ledger.cover.note("client stays idle"),
+            4..=6 => ledger.cover.note("client stays idle"),
             _ => {
                 self.mouth.push(all);
                 self.mouth.push(Say::Leave(leave));
@@ -261,12 +275,20 @@ impl Client {
     fn upgrade(&mut self) {
         self.is_tunnel = true;
         self.answers += 1;
+        if self.is_short {
+            return;
+        }
         let salt = self.marks[self.answers - 1];
         let bytes = body(salt, usize::try_from(self.tunnel_size).unwrap_or(0));
+        let bytes = bytes[self.ahead..].to_vec();
         let before = std::mem::take(&mut self.mouth.says);
+        let (unsaid, later): (VecDeque<Say>, VecDeque<Say>) =
+            before.into_iter().partition(|say: &Say| matches!(say, Say::Bytes(_)));
+        self.mouth.says = unsaid;
         self.mouth.push(Say::Bytes(bytes));
         self.mouth.push(Say::Await(Gate::Echo(self.tunnel_size)));
-        self.mouth.says.extend(before.into_iter().filter(|say| matches!(say, Say::Leave(_))));
+        let leaves = later.into_iter().filter(|say| matches!(say, Say::Leave(_)));
+        self.mouth.says.extend(leaves);
     }
 
     fn hear_echo(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -292,4 +314,9 @@ impl Client {
         self.is_over |= pending.is_last;
         Ok(())
     }
+}
+
+/// How much longer than it may a client dawdles: a little, or beyond every other limit.
+fn overdue(prng: &mut Prng) -> u64 {
+    one_of(prng, &[500_000_000, 20_000_000_000])
 }

@@ -140,7 +140,9 @@ pub(crate) fn begin(
 
 /// Only a connection that idled or dawdled may be told something it did not ask.
 fn begin_idle(client: &mut Client, head: &Head, status: u16) -> Result<Framing, String> {
-    if status != 408 || !head.lists("connection", "close") {
+    // What was meant for a tunnel that was refused is no request.
+    let is_refused = client.ahead > 0 && !client.is_tunnel && status >= 400;
+    if (status != 408 && !is_refused) || !head.lists("connection", "close") {
         return Err(format!("an answer that nobody asked for: {:?}", head.line));
     }
     client.is_over = true;
@@ -358,11 +360,12 @@ fn check_given_up(request: &Request, links: &[Link], is_refused: bool) -> Result
 
 fn check_slow(client: &Client, request: &Request, head: &Head, link: &Link) -> Result<(), String> {
     let said = link.said_at(head.start);
-    if link.up.left <= request.start {
+    let taken = link.taken_by(said);
+    if taken <= request.start {
         return Err(String::from("nothing of it had come"));
     }
     let begun = link.heard_at(request.start);
-    if link.up.left < request.start + request.head_size as u64 {
+    if taken < request.start + request.head_size as u64 {
         // Sent ahead, it waits for its turn before it is late.
         let turn = head.start.checked_sub(1).map_or(Instant(0), |end| link.said_at(end));
         right(request.stall == Some(Stall::Head), "its head was not slow")?;

@@ -75,7 +75,7 @@ impl Request {
     pub(crate) fn draw(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
         let method = draw_method(prng);
         let mut request = Self::plain(mark, door, peer, method);
-        request.is_http10 = percent(prng, 8);
+        request.is_http10 = percent(prng, 12);
         request.keeps = if request.is_http10 { percent(prng, 50) } else { !percent(prng, 6) };
         request.is_upgrade = !request.is_http10 && method == "GET" && percent(prng, 8);
         if !request.is_upgrade {
