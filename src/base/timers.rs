@@ -14,10 +14,23 @@ const WORDS: usize = SLOTS / 64;
 /// Furthest wake-up: keys that are due later are looked at once on the way.
 pub const HORIZON: Duration = Duration::from_nanos(((SLOTS as u64) - 2) << TICK_SHIFT);
 
-/// Keys in 1024 slots of one tick each, with a bitmap of the slots that hold any.
+/// No node: the end of a slot's list, or of the free ones.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    key: u64,
+    next: u32,
+}
+
+/// Keys in 1024 slots of one tick each, with a bitmap of the slots that hold any. A slot is a
+/// list through one pool of nodes, so memory follows the number of keys, however they crowd.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Vec<Vec<u64>>,
+    /// First node of each slot.
+    slots: Vec<u32>,
+    nodes: Vec<Node>,
+    free: u32,
     filled: [u64; WORDS],
     /// The tick up to which everything has been taken out.
     done: u64,
@@ -26,8 +39,14 @@ pub struct Wheel {
 
 impl Wheel {
     pub fn new(now: Instant) -> Self {
-        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { slots, filled: [0; WORDS], done: now.0 >> TICK_SHIFT, count: 0 }
+        Self {
+            slots: alloc::vec![NONE; SLOTS],
+            nodes: Vec::new(),
+            free: NONE,
+            filled: [0; WORDS],
+            done: now.0 >> TICK_SHIFT,
+            count: 0,
+        }
     }
 
     /// Asks for `key` to come out at `at` or, if that is beyond the horizon, earlier.
@@ -36,7 +55,18 @@ impl Wheel {
         let due = (at.0 >> TICK_SHIFT).saturating_add(1);
         let tick = due.clamp(self.done + 1, self.done + (SLOTS as u64) - 1);
         let slot = slot_of(tick);
-        self.slots[slot].push(key);
+        let node = Node { key, next: self.slots[slot] };
+        self.slots[slot] = match self.free {
+            NONE => {
+                self.nodes.push(node);
+                u32::try_from(self.nodes.len() - 1).expect("fewer keys than 2^32")
+            }
+            at => {
+                self.free = self.nodes[at as usize].next;
+                self.nodes[at as usize] = node;
+                at
+            }
+        };
         self.filled[slot / 64] |= 1 << (slot % 64);
         self.count += 1;
     }
@@ -53,12 +83,23 @@ impl Wheel {
             self.done += 1;
             let slot = slot_of(self.done);
             if self.filled[slot / 64] & (1 << (slot % 64)) != 0 {
-                self.count -= self.slots[slot].len();
-                out.append(&mut self.slots[slot]);
-                self.filled[slot / 64] &= !(1 << (slot % 64));
+                self.empty(slot, out);
             }
         }
         self.done = self.done.max(until);
+    }
+
+    fn empty(&mut self, slot: usize, out: &mut Vec<u64>) {
+        let mut at = core::mem::replace(&mut self.slots[slot], NONE);
+        while at != NONE {
+            let node = &mut self.nodes[at as usize];
+            out.push(node.key);
+            let next = core::mem::replace(&mut node.next, self.free);
+            self.free = at;
+            at = next;
+            self.count -= 1;
+        }
+        self.filled[slot / 64] &= !(1 << (slot % 64));
     }
 
     /// When the next key comes out; [`Instant::NEVER`] when the wheel is empty.

@@ -142,6 +142,7 @@ fn remove_dots(path: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use alloc::string::String;
+    use proptest::prelude::*;
 
     fn normal(path: &str) -> Result<String, Malformed> {
         let mut scratch = Vec::new();
@@ -196,5 +197,17 @@ mod tests {
             assert_eq!(parse(bad), Err(Malformed::BadRequest), "{bad}");
         }
         assert_eq!(Target::parse(b"*", Method::Options), Ok(Target::Asterisk));
+    }
+
+    proptest! {
+        /// Else a route could be gone around by writing its path in another way.
+        #[test]
+        fn the_normal_form_is_final(path in "/(%2e|%2E|%41|%2f|%25|\\.|/|a|%c3){0,12}") {
+            let once = normal(&path).unwrap();
+            prop_assert!(once.starts_with('/'));
+            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."), "{once}");
+            prop_assert!(!once.to_ascii_lowercase().contains("%2e"), "{once}");
+            prop_assert_eq!(normal(&once).unwrap(), once);
+        }
     }
 }

@@ -148,7 +148,10 @@ impl Listener {
         loop {
             select! {
                 recv(self.frames) -> frame => match frame.ok().flatten() {
-                    Some((ToListener::Stop, _)) => return self.finish(),
+                    Some((ToListener::Stop, _)) => {
+                        self.finish();
+                        return Ok(());
+                    }
                     Some((ToListener::Drain { limit_ms }, _)) => {
                         return self.drain(Duration::from_millis(limit_ms));
                     }
@@ -265,13 +268,13 @@ impl Listener {
                     "draining: connections still run after {limit:?} (server.shutdown_limit). \
                      They are cut"
                 );
-                return self.finish();
+                break;
             }
             select! {
                 recv(self.reports) -> report => self.hear(report.ok())?,
                 recv(frames) -> frame => match frame {
-                    Ok(Some((ToListener::Stop, _))) => return self.finish(),
-                    Ok(Some((ToListener::Count | ToListener::Served { .. }, _))) => {}
+                    Ok(Some((ToListener::Stop, _))) => break,
+                    // What else was on its way concerns a listener that goes on.
                     Ok(Some(_)) => {}
                     // The supervisor is gone as well; what runs is still finished.
                     Ok(None) | Err(_) => frames = never(),
@@ -279,11 +282,12 @@ impl Listener {
                 default(left) => {}
             }
         }
-        self.finish()
+        self.finish();
+        Ok(())
     }
 
     /// Ends the threads and writes out the log.
-    fn finish(self) -> Result<(), String> {
+    fn finish(self) {
         // Threads that drained have ended and hear nothing.
         let _ = self.tell_all(|| Message::Stop);
         let deadline = clock::now() + THREAD_LIMIT;
@@ -295,7 +299,6 @@ impl Listener {
             tracing::warn!("writing out the access log: not done in {LOG_LIMIT:?}. Lines are lost");
         }
         let _ = control::tell(control.as_fd(), &FromListener::Drained);
-        Ok(())
     }
 
     fn say(&self, word: &FromListener) -> Result<(), String> {

@@ -102,8 +102,7 @@ fn switchable(text: &'static str) -> (Origin, Arc<AtomicBool>) {
     (origin, healthy)
 }
 
-const CHECK: &str =
-    "check = { path = \"/healthz\", interval = \"100ms\", timeout = \"1s\", fall = 2, rise = 2 }";
+const CHECK: &str = "check = { path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\", fall = 2, rise = 2 }";
 
 fn checked(engine: crate::harness::engine::Engine, origins: &[&Origin]) -> Recipe {
     let addresses: Vec<&str> = origins.iter().map(|origin| origin.address.as_str()).collect();

@@ -3,7 +3,7 @@
 
 use crate::harness::clock::wait_until;
 use crate::harness::engine::{Engine, each};
-use crate::harness::gate::Gate;
+use crate::harness::gate::{Gate, send};
 use crate::harness::program;
 use crate::harness::recipe::Recipe;
 use crate::harness::tree;
@@ -20,7 +20,7 @@ fn recipe(engine: Engine, keys: &str, argument: &str) -> Option<Recipe> {
         "[pool.app]\ncommand = [{python:?}, {script:?}, {argument:?}]\n{keys}\n\
          environment = {{ COLOUR = \"green\" }}\n"
     );
-    Some(Recipe::new(engine).site("/", "app").text(&pool))
+    Some(Recipe::new(engine).with_our_identity().site("/", "app").text(&pool))
 }
 
 fn told(gate: &Gate) -> Value {
@@ -78,7 +78,7 @@ fn an_application_that_does_not_listen_in_time_is_ended_and_said_so() {
         let pool = "[pool.app]\ncommand = [\"sleep\", \"1000\"]\nbind = \"port\"\n\
                     [pool.app.lifecycle]\nstartup_limit = \"500ms\"\n";
         let gate = Recipe::new(engine).site("/", "app").text(pool).start();
-        gate.wait_log(&["app", "500ms"]);
+        gate.wait_log(&["app", "startup_limit"]);
         assert_eq!(gate.get("/").status(), 503);
     });
 }
@@ -113,7 +113,9 @@ fn a_listener_that_dies_finds_its_application_again() {
         let Some(recipe) = recipe(engine, "bind = \"unix\"", "") else { return };
         let gate = recipe.start();
         let before = told(&gate);
-        crate::harness::gate::send(gate.listener_pid(), Signal::SIGKILL);
+        let listener = gate.listener_pid();
+        send(listener, Signal::SIGKILL);
+        wait_until("it is dead", || tree::is_gone(listener));
         assert_eq!(told(&gate)["pid"], before["pid"], "the application had no part in it");
     });
 }

@@ -210,7 +210,8 @@ fn a_killed_listener_is_replaced_and_refuses_nobody() {
         assert_eq!(client.get("/").text(), "ok");
         let listener = gate.listener_pid();
         send(listener, Signal::SIGKILL);
-        // From the first moment on: what connects now waits in the socket for the successor.
+        wait_until("it is dead", || tree::is_gone(listener));
+        // From that moment on: what connects now waits in the socket for the successor.
         for _ in 0..20 {
             assert_eq!(gate.get("/").text(), "ok");
         }
@@ -304,7 +305,7 @@ fn a_start_that_cannot_succeed_fails_with_its_cause() {
     let _taken = TcpListener::bind(&address).unwrap();
     let mut gate = Gate::launch(recipe);
     assert_eq!(gate.wait_exit().code(), Some(1));
-    gate.wait_log(&[&address, "in use"]);
+    gate.wait_log(&[&address, "another program"]);
 
     let mut gate = Gate::launch(Recipe::new(Engine::Auto).site("/", "missing"));
     assert_eq!(gate.wait_exit().code(), Some(1));

@@ -3,14 +3,14 @@
 use crate::harness::client::{Client, connect};
 use crate::harness::clock::{now, wait_until};
 use crate::harness::engine::each;
-use crate::harness::gate::{Gate, send};
+use crate::harness::gate::{Gate, PROMPT, send};
 use crate::harness::origin::Origin;
 use crate::harness::recipe::Recipe;
 use crate::harness::tree;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// What a client under load met.
 #[derive(Debug, Default)]
@@ -87,8 +87,10 @@ fn connections_beyond_the_limit_are_turned_away_and_room_is_given_back() {
         }
         let mut outside = gate.client();
         let _ = outside.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let said = outside.reader.rest().unwrap_or_default();
-        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 503 "), "{said:?}");
+        match outside.reader.rest() {
+            Ok(said) => assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 503 "), "{said:?}"),
+            Err(cause) => assert_eq!(cause.kind(), io::ErrorKind::ConnectionReset, "{cause}"),
+        }
         for client in &mut inside {
             assert_eq!(client.get("/").text(), "ok", "those inside notice nothing");
         }
@@ -122,8 +124,10 @@ fn misbehave(gate: &Gate, turn: usize) {
         6 => {
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
             client.end_sending();
-            assert_eq!(client.answer().text(), "ok");
-            client.expect_end();
+            // Answered or taken for gone, by who was faster; but not left hanging.
+            let end = client.reader.rest();
+            let is_late = end.is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock);
+            assert!(!is_late, "left hanging");
         }
         _ => {
             client.end_sending();
@@ -163,25 +167,39 @@ fn misbehaving_clients_leave_no_descriptor_and_no_memory() {
     });
 }
 
+/// Opens connections that have had an answer and now say nothing.
+fn idle(gate: &Gate, count: usize) -> Vec<Client> {
+    (0..count)
+        .map(|_| {
+            let mut client = gate.client();
+            assert_eq!(client.get("/").text(), "ok");
+            client
+        })
+        .collect()
+}
+
 #[test]
 fn idle_connections_cost_little_and_delay_nobody() {
+    // Of this process, which holds the other ends.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     each(|engine| {
         let origin = Origin::saying("ok");
         let gate = Recipe::relaying(engine, &[&origin]).start();
-        assert_eq!(gate.get("/").text(), "ok");
+        // The first touch buffers and rings.
+        let first = idle(&gate, 200);
         let listener = gate.listener_pid();
-        let resident = tree::resident(listener);
-        let mut idle: Vec<Client> = (0..500).map(|_| gate.client()).collect();
-        for client in &mut idle {
-            assert_eq!(client.get("/").text(), "ok");
-        }
-        let grown = tree::resident(listener).saturating_sub(resident);
-        // Rings and buffers are touched meanwhile; the exact measure is the load test's.
-        assert!(grown < 4 << 20, "500 idle connections cost {grown} bytes");
+        let before = tree::resident(listener);
+        let second = idle(&gate, 2000);
+        let grown = tree::resident(listener).saturating_sub(before);
+        // Tables double and the allocator takes 4 MiB at a time; a buffer kept for each would
+        // still show. The exact measure is the load test's.
+        assert!(grown < 10 << 20, "2000 idle connections cost {grown} bytes");
         let start = now();
         for _ in 0..100 {
             assert_eq!(gate.get("/").text(), "ok");
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+        drop((first, second));
     });
 }

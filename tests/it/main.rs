@@ -21,6 +21,7 @@ mod ring;
 mod routing;
 #[path = "../sim/mod.rs"]
 mod sim;
+mod steady;
 mod strict;
 mod tidy;
 mod tunnel;

@@ -64,7 +64,7 @@ fn nginx(test: &str) -> Option<(Server, Port)> {
              location = /hello {{ return 200 \"hello $http_x_forwarded_for\"; }}
              location = /gone {{ return 204; }}
              location = /moved {{ return 302 /hello; }}
-             location /put/ {{ proxy_pass http://unix:{at}/nginx.sock:/size; }}
+             location = /put {{ proxy_pass http://unix:{at}/nginx.sock:/size; }}
              location = /size {{ return 200 \"$http_content_length\"; }} }} }}",
         port.address()
     );
@@ -136,7 +136,7 @@ fn nginx_as_application_answers_through_tcp_and_unix() {
             let part = client.answer();
             assert_eq!(part.status(), 206);
             assert_eq!(part.body, &big()[1_000_000..1_000_010]);
-            assert_eq!(client.post("/put/x", &vec![b'x'; 100_000]).text(), "100000");
+            assert_eq!(client.post("/put", &vec![b'x'; 100_000]).text(), "100000");
             assert_eq!(client.get("/hello").text(), "hello 127.0.0.1");
         }
     });
@@ -220,7 +220,7 @@ fn pythons_http_server_as_a_command() {
              ready = {{ path = \"/\", timeout = \"5s\" }}\n",
             directory.path().display().to_string()
         );
-        let gate = Recipe::new(engine).site("/", "files").text(&pool).start();
+        let gate = Recipe::new(engine).with_our_identity().site("/", "files").text(&pool).start();
         gate.wait_served("/");
         let mut client = gate.client();
         // It speaks HTTP/1.0 and closes; our client must not notice.
@@ -246,6 +246,7 @@ fn gunicorn_as_a_command_in_three_ways() {
                  \"--chdir\", {scripts:?}, \"--worker-tmp-dir\", \"/dev/shm\", \"wsgi:app\"]\n"
             );
             let gate = Recipe::new(engine)
+                .with_our_identity()
                 .site("/", "app")
                 .text(&pool)
                 .text("environment = { PYTHONDONTWRITEBYTECODE = \"1\" }")

@@ -130,7 +130,7 @@ fn ambiguous_heads_are_refused_however_they_are_split() {
         let gate = Recipe::relaying(engine, &[&origin]).start();
         for (name, head) in AMBIGUOUS {
             let mut client = gate.client();
-            for piece in head.as_bytes().chunks(3) {
+            for piece in format!("{head}{FOLLOWING}").as_bytes().chunks(3) {
                 if client.try_send(piece).is_err() {
                     break; // refused before its end, which is as good
                 }

@@ -145,11 +145,9 @@ impl Stage {
                     self.engine.deliver(no, size);
                 }
             }
-            8 => {
-                if !self.connecting.is_empty() {
-                    let no = self.connecting.remove(which % self.connecting.len());
-                    if which < 32 { self.engine.refused(no) } else { self.engine.connected(no) }
-                }
+            8 if !self.connecting.is_empty() => {
+                let no = self.connecting.remove(which % self.connecting.len());
+                if which < 32 { self.engine.refused(no) } else { self.engine.connected(no) }
             }
             9 => self.leave(which, bytes.one()),
             10 => {
@@ -160,11 +158,9 @@ impl Stage {
             }
             11 => self.pass(which as u64 * 1_000_000),
             12 => self.pass(which as u64 * 100_000_000),
-            13 => {
-                if !self.closing.is_empty() {
-                    let no = self.closing.remove(which % self.closing.len());
-                    self.engine.closed(no);
-                }
+            13 if !self.closing.is_empty() => {
+                let no = self.closing.remove(which % self.closing.len());
+                self.engine.closed(no);
             }
             14 => self.operate(which),
             _ => {}

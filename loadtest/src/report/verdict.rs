@@ -147,14 +147,16 @@ pub(crate) fn warnings(case: &Case) -> Vec<String> {
             difference * 100.0
         ));
     }
+    let foreign = case.rows.iter().map(Row::foreign).fold(0.0, f64::max);
+    if foreign > FOREIGN_WARN {
+        let percent = foreign * 100.0;
+        found.push(format!("{}: others used up to {percent:.0} % of the front's CPU", case.title));
+    }
     for row in &case.rows {
         let at = |what: String| format!("{}, {}: {what}", case.title, row.front);
-        let (spread, foreign) = (row.cost_spread(), row.foreign());
+        let spread = row.cost_spread();
         if spread > SPREAD_WARN {
             found.push(at(format!("rounds spread by {:.1} %", spread * 100.0)));
-        }
-        if foreign > FOREIGN_WARN {
-            found.push(at(format!("others used {:.0} % of the front's CPU", foreign * 100.0)));
         }
         if row.errors() > 0 {
             found.push(at(format!("{} errors in {} requests", row.errors(), row.requests())));
@@ -210,10 +212,12 @@ mod tests {
     fn doubts_are_told() {
         let mut noisy = row("nginx-tcp", &[80, 90, 100, 110, 120]);
         noisy.samples[0].errors = 3;
+        noisy.samples.iter_mut().for_each(|sample| sample.foreign_ns = 60_000_000);
         let case = report(vec![noisy, row(CONTROL, &[120; 5])]).cases.remove(0);
         let told = warnings(&case).join("\n");
         assert!(told.contains("twice differs by 20.0 %"), "{told}");
         assert!(told.contains("spread by 20.0 %") && told.contains("3 errors"), "{told}");
+        assert!(told.contains("others used up to 6 %"), "{told}");
         let calm = report(vec![row("nginx-tcp", &[100; 5])]).cases.remove(0);
         assert_eq!(warnings(&calm), Vec::<String>::new());
     }

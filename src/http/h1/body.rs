@@ -185,10 +185,11 @@ fn extension_byte(byte: u8, size: u64, seen: u32, at: ExtensionAt) -> Option<Sta
     let at = match (at, byte) {
         (At::Quoted, b'"') => At::QuoteEnd,
         (At::Quoted, b'\\') => At::Escaped,
-        (At::Quoted | At::Escaped, b'\t' | b' '..=b'~' | 0x80..) => At::Quoted,
+        (At::ValueStart, b'"') | (At::Quoted | At::Escaped, b'\t' | b' '..=b'~' | 0x80..) => {
+            At::Quoted
+        }
         (At::Start | At::Name, _) if is_token(byte) => At::Name,
         (At::ValueStart | At::Value, _) if is_token(byte) => At::Value,
-        (At::ValueStart, b'"') => At::Quoted,
         (At::Name | At::NameEnd, b'=') => At::ValueStart,
         (At::Name | At::NameEnd | At::Value | At::QuoteEnd | At::ValueEnd, b';') => At::Start,
         (At::Start | At::ValueStart, b' ' | b'\t') => at,

@@ -212,13 +212,15 @@ pub fn response(
     out.push(b' ');
     push_line(out, response.reason, b"");
     let is_interim = response.status < 200;
-    push_fields(out, response.raw, &response.fields, |kind| match kind {
-        Kind::Connection
-        | Kind::HopByHop
-        | Kind::Upgrade
-        | Kind::ContentLength
-        | Kind::TransferEncoding => false,
-        _ => true,
+    push_fields(out, response.raw, &response.fields, |kind| {
+        !matches!(
+            kind,
+            Kind::Connection
+                | Kind::HopByHop
+                | Kind::Upgrade
+                | Kind::ContentLength
+                | Kind::TransferEncoding
+        )
     });
     // RFC 9110 section 8.6, RFC 9112 section 6.1: neither of them in 1xx and 204.
     if !is_interim && response.status != 204 {

@@ -131,8 +131,8 @@ fn is_tunnelled(value: &[u8]) -> bool {
         })
 }
 
-/// Marks the fields that `Connection` names. Those that say where the message goes or ends stay:
-/// a client may not talk us out of them.
+/// Marks the fields that `Connection` names. A client may not talk us out of `Host`, nor a server
+/// out of `Date`; what frames the message is written anew whatever its kind.
 fn nominate(headers: &[Header<'_>], kinds: &mut [Kind; HEADER_COUNT_MAX]) {
     for place in 0..headers.len() {
         if kinds[place] != Kind::Connection {
@@ -140,15 +140,8 @@ fn nominate(headers: &[Header<'_>], kinds: &mut [Kind; HEADER_COUNT_MAX]) {
         }
         for option in elements(headers[place].value) {
             for (header, kind) in headers.iter().zip(kinds.iter_mut()) {
-                let is_vital = matches!(
-                    kind,
-                    Kind::Host
-                        | Kind::ContentLength
-                        | Kind::TransferEncoding
-                        | Kind::Connection
-                        | Kind::Upgrade
-                        | Kind::Date
-                );
+                let is_vital =
+                    matches!(kind, Kind::Host | Kind::Connection | Kind::Upgrade | Kind::Date);
                 if !is_vital && header.name.as_bytes().eq_ignore_ascii_case(option) {
                     *kind = Kind::HopByHop;
                 }

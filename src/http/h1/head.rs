@@ -1,6 +1,7 @@
 //! Reading heads: httparse finds the parts, the rules of an intermediary are ours. Whatever could
 //! be read in two ways is refused.
 
+use super::body::is_token;
 use super::facts::{Facts, facts};
 use super::fields::{Fields, Kind};
 use crate::base::limits::{HEADER_COUNT_MAX, METHOD_SIZE_MAX, RESPONSE_HEAD_SIZE_MAX};
@@ -9,7 +10,7 @@ pub use crate::http::target::Target;
 use crate::http::{Framing, Malformed, Method, Version};
 use core::mem::MaybeUninit;
 use httparse::Header;
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr_iter, memmem};
 
 /// What the operator allows a request's head to cost.
 #[derive(Clone, Copy, Debug)]
@@ -89,10 +90,15 @@ pub struct Response<'b, 's> {
     pub has_date: bool,
 }
 
-/// Position just after the empty line that ends a head, searched from `from`.
+/// Position just after the empty line that ends a head, searched from `from`. An empty line after
+/// a bare LF counts: it is for the parser to refuse, at once rather than at a timeout.
 pub fn end(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.min(bytes.len());
-    memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+    let after = |line: &[u8]| memmem::find(&bytes[from..], line).map(|at| from + at + line.len());
+    match (after(b"\n\r\n"), after(b"\n\n")) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// Reads a request's head; `None` = not whole yet. One empty line before it is passed over
@@ -103,7 +109,7 @@ pub fn request<'b, 's>(
     scratch: &'s mut Scratch<'b>,
 ) -> Result<Option<Request<'b, 's>>, Malformed> {
     let bytes = &bytes[..bytes.len().min(limits.head_size)];
-    if bytes.starts_with(b"\r\n\r") {
+    if matches!(bytes, [b'\n', ..] | [b'\r', b'\n', b'\r' | b'\n', ..]) {
         return Err(Malformed::BadRequest);
     }
     let Scratch { headers, kinds } = scratch;
@@ -112,7 +118,10 @@ pub fn request<'b, 's>(
     let size = match parsed.parse_with_uninit_headers(bytes, &mut headers[..count]) {
         Ok(httparse::Status::Complete(size)) => size,
         Ok(httparse::Status::Partial) => return incomplete(bytes, limits),
-        Err(error) => return Err(malformed(error, bytes, count)),
+        Err(error) => {
+            check_first_line(bytes, limits)?;
+            return Err(malformed(error, bytes, count));
+        }
     };
     let (Some(method_text), Some(target), Some(minor)) =
         (parsed.method, parsed.path, parsed.version)
@@ -120,8 +129,8 @@ pub fn request<'b, 's>(
         return Err(Malformed::BadRequest);
     };
     let raw = &bytes[..size];
-    check_lines(raw)?;
     check_sizes(method_text.len(), target.len(), limits)?;
+    check_lines(raw)?;
     let method = Method::from_text(method_text.as_bytes());
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     if method == Method::Connect {
@@ -155,12 +164,19 @@ pub fn request<'b, 's>(
 
 /// What is wrong already with a head that is not whole yet, if anything.
 fn incomplete<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Option<T>, Malformed> {
+    check_first_line(bytes, limits)?;
     check_lines(bytes)?;
-    let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let method = memchr(b' ', line).unwrap_or(line.len());
-    let target = line.get(method + 1..).unwrap_or_default();
-    check_sizes(method, memchr(b' ', target).unwrap_or(target.len()), limits)?;
     if bytes.len() >= limits.head_size { Err(Malformed::HeaderTooLarge) } else { Ok(None) }
+}
+
+/// Looks at the sizes of method and target, as far as they are there and well-formed, so that the
+/// first fault decides and not the last byte that came.
+fn check_first_line(bytes: &[u8], limits: &HeadLimits) -> Result<(), Malformed> {
+    let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let method = line.iter().take_while(|&&byte| is_token(byte)).count();
+    let rest = line[method..].strip_prefix(b" ").unwrap_or_default();
+    let target = rest.iter().take_while(|byte| matches!(byte, b'!'..=b'~' | 0x80..)).count();
+    check_sizes(method, target, limits)
 }
 
 /// A method longer than any is 501 (RFC 9112 section 3).
@@ -270,7 +286,10 @@ pub fn response<'b, 's>(
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let facts = facts(parsed.headers, kinds)?;
     let framing = response_framing(&facts, version, status, method)?;
-    let is_persistent = !facts.closes && (version == Version::Http11 || facts.keeps);
+    // A server that announces a body where none can be may well send it, late, into the next
+    // client's answer.
+    let is_sound = status != 204 || !says_body(&facts);
+    let is_persistent = is_sound && !facts.closes && (version == Version::Http11 || facts.keeps);
     Ok(Some(Response {
         raw,
         size,
@@ -287,6 +306,10 @@ pub fn response<'b, 's>(
     }))
 }
 
+fn says_body(facts: &Facts<'_>) -> bool {
+    facts.is_chunked || facts.length.is_some_and(|length| length > 0)
+}
+
 fn response_framing(
     facts: &Facts<'_>,
     version: Version,
@@ -294,6 +317,10 @@ fn response_framing(
     method: Method,
 ) -> Result<Framing, Malformed> {
     if facts.is_chunked && (facts.length.is_some() || version == Version::Http10) {
+        return Err(Malformed::BadRequest);
+    }
+    if status < 200 && says_body(facts) {
+        // What follows an interim response is the next head; a body there would be taken for it.
         return Err(Malformed::BadRequest);
     }
     let is_bodiless = method == Method::Head || status < 200 || status == 204 || status == 304;

@@ -18,6 +18,7 @@ use crate::http::{Framing, Method, Version};
 use crate::machine::cause::Cause;
 use crate::machine::record::Notes;
 use crate::machine::upstream::Slot;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,8 @@ pub(super) struct Client {
     pub(super) is_reading: bool,
     /// The client ended its direction.
     pub(super) is_ended: bool,
-    pub(super) exchange: Option<Exchange>,
+    /// Boxed, and the boxes reused: an idle connection does not pay for an exchange.
+    pub(super) exchange: Option<Box<Exchange>>,
 }
 
 impl Client {

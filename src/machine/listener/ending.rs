@@ -1,7 +1,7 @@
 //! How exchanges and connections end. Every exchange passes through [`Listener::record`] exactly
 //! once; every connection is ended once and forgotten when the engine says that it is closed.
 
-use super::client::{Client, Duty, Phase, Stage};
+use super::client::{Duty, Phase, Stage};
 use super::seam::{Effect, Ending, Outbox};
 use super::{Listener, Role};
 use crate::base::id::SocketId;
@@ -11,6 +11,9 @@ use crate::machine::cause::Cause;
 use crate::machine::record::{Record, wall};
 use crate::plan::AccessLog;
 use core::sync::atomic::Ordering;
+
+/// Boxes of exchanges kept for the next ones.
+const BOXES_MAX: usize = 1024;
 
 impl Listener {
     /// The answer is handed over whole.
@@ -239,11 +242,10 @@ impl Listener {
         }
         self.shelf.put(&mut exchange.replay);
         exchange.notes.shelve(&mut self.shelf);
-        note_answer(client, now);
+        if self.boxes.len() < BOXES_MAX {
+            self.boxes.push(exchange);
+        }
+        // The idle time of a connection counts from the end of its last exchange.
+        client.since = now;
     }
-}
-
-/// The idle time of a connection counts from the end of its last exchange.
-fn note_answer(client: &mut Client, now: Instant) {
-    client.since = now;
 }

@@ -6,6 +6,7 @@ use super::pass::Piece;
 use super::seam::Outbox;
 use crate::base::time::Instant;
 use crate::http::Framing;
+use crate::http::h1::body::Body;
 use crate::http::h1::head::{self, HeadLimits, Request, Scratch};
 use crate::http::target::normal_path;
 use crate::machine::cause::Cause;
@@ -13,6 +14,7 @@ use crate::machine::record::Notes;
 use crate::machine::route::Unrouted;
 use crate::machine::upstream::Slot;
 use crate::plan::{AccessLog, UnknownHost};
+use alloc::boxed::Box;
 
 /// A client's own request id is taken over up to this length.
 const REQUEST_ID_SIZE_MAX: usize = 64;
@@ -111,9 +113,10 @@ impl Listener {
         self.tally.requests += 1;
         let id = self.request_id(None);
         let notes = Notes::new(self.shelf.take(), &[&id.0[..id.1]]);
+        let exchange = self.box_up(Exchange::new(now, notes));
         let client = self.client_mut(c);
         client.phase = Phase::Busy;
-        client.exchange = Some(Exchange::new(now, notes));
+        client.exchange = Some(exchange);
         self.refuse(now, c, cause, out);
     }
 
@@ -162,19 +165,29 @@ impl Listener {
         } else {
             Notes::new(text, &[id])
         };
-        let is_draining = self.is_draining;
+        let mut exchange = self.box_up(Exchange::new(now, notes));
+        exchange.method = request.method;
+        exchange.version = request.version;
+        exchange.is_persistent = request.is_persistent && !self.is_draining;
+        exchange.is_farewell = !request.is_persistent;
+        exchange.is_upgrade = request.upgrade;
+        exchange.upload = Body::new(request.framing);
         let client = self.client_mut(c);
         client.phase = Phase::Busy;
         client.since = now;
         client.scanned = 0;
-        let mut exchange = Exchange::new(now, notes);
-        exchange.method = request.method;
-        exchange.version = request.version;
-        exchange.is_persistent = request.is_persistent && !is_draining;
-        exchange.is_farewell = !request.is_persistent;
-        exchange.is_upgrade = request.upgrade;
-        exchange.upload = crate::http::h1::body::Body::new(request.framing);
         client.exchange = Some(exchange);
+    }
+
+    /// Puts an exchange into a box that served before, if there is one.
+    fn box_up(&mut self, exchange: Exchange) -> Box<Exchange> {
+        match self.boxes.pop() {
+            Some(mut place) => {
+                *place = exchange;
+                place
+            }
+            None => Box::new(exchange),
+        }
     }
 
     /// Looks through what came of the body with the head, before anything is passed on.

@@ -35,9 +35,10 @@ use crate::machine::shelf::Shelf;
 use crate::machine::tally::Tally;
 use crate::machine::upstream::Upstreams;
 use crate::plan::{Limits, Plan};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use client::{Client, Duty, Link, Phase, Stage};
+use client::{Client, Duty, Exchange, Link, Phase, Stage};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use pass::Piece;
@@ -84,6 +85,8 @@ pub struct Listener {
     date_second: u64,
     prng: Prng,
     shelf: Shelf,
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept: they go to clients whole")]
+    boxes: Vec<Box<Exchange>>,
     /// Reused by whoever needs a moment's memory.
     scratch: Vec<u8>,
     due: Vec<u64>,
@@ -112,6 +115,7 @@ impl Listener {
             date_second: u64::MAX,
             prng: Prng::new(seed),
             shelf: Shelf::default(),
+            boxes: Vec::new(),
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),

@@ -196,9 +196,8 @@ impl Supervisor {
                     process.spawned(now + limit);
                 }
             }
-            Input::SpawnFailed { child } => self.died(now, child, out),
             Input::Ready { child } => self.ready(now, child, out),
-            Input::Exited { child } => self.died(now, child, out),
+            Input::SpawnFailed { child } | Input::Exited { child } => self.died(now, child, out),
             Input::ShutdownAsked => self.shut_down(now, out),
             Input::Woken => {}
         }
@@ -401,7 +400,7 @@ impl Supervisor {
         if command.process.is_alive() {
             return;
         }
-        if !may_start || !command.is_wanted {
+        if !may_start {
             self.commands.remove(&id);
             out.push(Order::Forget { command: id });
         } else if command.process.take_start(now) {

@@ -19,6 +19,10 @@ struct Alive {
     is_ready: bool,
     is_stubborn: bool,
     is_unkillable: bool,
+    since: Instant,
+    /// When it was last told to end, or killed.
+    ordered_at: Option<Instant>,
+    was_stopped: bool,
 }
 
 struct World {
@@ -123,20 +127,30 @@ impl World {
                 self.served.insert(self.pool_of[&command], command);
             }
             Order::Unserve { command } => {
-                let told = self.served.remove(&self.pool_of[&command]);
+                let pool = self.pool_of[&command];
+                let told = self.served.remove(&pool);
                 assert_eq!(told, Some(command), "unserved what was not served");
+                let lives = self.alive.contains_key(&Child::Command(command));
+                let is_kept = self.plan.contains_key(&pool) && !self.machine.is_ending();
+                assert!(!lives || !is_kept, "a pool lost its process to a reload");
             }
             Order::Drain => self.end_later(Child::Listener, 40_000),
-            Order::Stop => self.end_later(Child::Listener, 4_000),
+            Order::Stop => {
+                if let Some(alive) = self.alive.get_mut(&Child::Listener) {
+                    alive.was_stopped = true;
+                }
+                self.end_later(Child::Listener, 4_000);
+            }
             Order::Terminate { command } => {
-                let pool = self.pool_of[&command];
-                let is_running = self.asked.is_empty() && !self.machine.is_ending();
-                let is_last = self.served.get(&pool) == Some(&command);
-                assert!(!is_running || !is_last, "a pool lost its process to a reload");
+                self.told(Child::Command(command));
                 self.end_later(Child::Command(command), 30_000);
             }
-            Order::Kill { child, .. } => {
+            Order::Kill { child, why } => {
+                self.told(child);
                 let alive = &self.alive[&child];
+                let is_drained = child == Child::Listener && alive.is_ready;
+                let is_rude = is_drained && why == KillReason::ShutdownLimit && !alive.was_stopped;
+                assert!(!is_rude, "killed a draining listener that was not told to stop");
                 if !alive.is_unkillable {
                     let event = Event::Exited(child, alive.incarnation);
                     let after = self.ms(50);
@@ -170,18 +184,34 @@ impl World {
         }
         self.incarnations += 1;
         let incarnation = self.incarnations;
-        let is_unkillable = !is_spared && self.prng.one_in(400);
+        let is_unkillable = !is_spared && self.prng.one_in(60);
         let is_stubborn = !is_spared && self.prng.one_in(3);
-        self.alive
-            .insert(child, Alive { incarnation, is_ready: false, is_stubborn, is_unkillable });
+        let alive = Alive {
+            incarnation,
+            is_ready: false,
+            is_stubborn,
+            is_unkillable,
+            since: self.now,
+            ordered_at: None,
+            was_stopped: false,
+        };
+        self.alive.insert(child, alive);
         let slow = if is_spared { 2_000 } else { 8_000 };
         let ready = self.ms(slow);
-        self.schedule(ready, Event::Ready(child, incarnation));
+        if is_spared || !self.prng.one_in(8) {
+            self.schedule(ready, Event::Ready(child, incarnation));
+        }
         if !self.is_calm && self.prng.one_in(2) {
             let life = self.ms(30_000) + if is_first { ready } else { Duration::ZERO };
             self.schedule(life, Event::Exited(child, incarnation));
         }
         Input::Spawned { child }
+    }
+
+    fn told(&mut self, child: Child) {
+        if let Some(alive) = self.alive.get_mut(&child) {
+            alive.ordered_at = Some(self.now);
+        }
     }
 
     fn end_later(&mut self, child: Child, within_ms: u64) {
@@ -245,6 +275,21 @@ impl World {
         if !self.machine.is_ending() && !self.alive.contains_key(&Child::Listener) {
             let wait = self.machine.deadline().0.saturating_sub(self.now.0);
             assert!(wait <= 10_000_000_000, "nobody starts the listener");
+        }
+        for (child, alive) in &self.alive {
+            let limit = match (child, alive.ordered_at) {
+                _ if self.machine.is_ending() => continue,
+                (_, Some(_)) => COMMAND_LIMIT,
+                _ if alive.is_ready => continue,
+                (Child::Listener, None) => LISTENER_STARTUP_LIMIT,
+                (Child::Command(_), None) => Duration::from_secs(5),
+            };
+            let waits = self.now.since(alive.ordered_at.unwrap_or(alive.since));
+            assert!(waits <= limit, "{child:?} is waited for without end");
+        }
+        for (pool, command) in &self.served {
+            let lives = self.alive.contains_key(&Child::Command(*command));
+            assert!(lives || self.machine.is_ending(), "pool {pool} is served by nobody");
         }
         for (pool, command) in &self.plan {
             let alive = self.alive.get(&Child::Command(*command));

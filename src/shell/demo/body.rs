@@ -60,7 +60,7 @@ impl<'a> Body<'a> {
         self.is_first = false;
         let line = self.line()?;
         let digits = line.split(';').next().unwrap_or_default().trim();
-        self.left = u64::from_str_radix(digits, 16).map_err(|error| Error::other(error))?;
+        self.left = u64::from_str_radix(digits, 16).map_err(Error::other)?;
         if self.left > 0 {
             return Ok(());
         }

@@ -55,7 +55,9 @@ impl Doors {
                     opened.push(number);
                 }
                 Err(error) => {
-                    opened.into_iter().for_each(|number| self.close(number));
+                    for number in opened {
+                        self.close(number);
+                    }
                     return Err(format!("listening on {}: {error}", listener.address));
                 }
             }
@@ -77,7 +79,9 @@ impl Doors {
         let open = (0..).zip(&self.doors).filter(|(_, door)| !door.sockets.is_empty());
         let surplus: Vec<u16> =
             open.map(|(number, _)| number).filter(|number| !doors.contains(number)).collect();
-        surplus.iter().for_each(|number| self.close(*number));
+        for number in &surplus {
+            self.close(*number);
+        }
         surplus
     }
 
@@ -127,7 +131,8 @@ fn make(address: &Address, backlog: u32, threads: u16) -> Result<Vec<Arc<OwnedFd
     port::ensure_free(tcp)
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "another program listens there. Stop it or choose another address".to_owned()
+                "the address is in use: another program listens there. Stop it or choose another"
+                    .to_owned()
             }
             // The same call fails again below, with the remedy in its words.
             _ => String::new(),

@@ -82,8 +82,8 @@ struct Supervisor {
     /// Where pools' processes are, as every listener is to know.
     served: BTreeMap<String, Address>,
     commands_named: u32,
-    runtime: Runtime,
-    is_reloading: bool,
+    /// Made when the first application needs it.
+    runtime: Option<Runtime>,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
     outcome: Option<Outcome>,
@@ -113,7 +113,7 @@ pub fn run(origin: Origin, loaded: Loaded, greet: Option<fn(&[String])>) -> Resu
         let now = clock::now();
         supervisor.settle(now);
         if let Some(outcome) = supervisor.outcome {
-            return supervisor.finish(outcome);
+            return conclude(outcome);
         }
         supervisor.turn(now, &mut ready)?;
     }
@@ -212,9 +212,7 @@ impl Supervisor {
     fn hear_operator(&mut self, now: Instant, word: Word) {
         match word {
             Word::End => {
-                if self.machine.is_ending() {
-                    tracing::warn!("ending at once: asked a second time. What runs is cut");
-                } else {
+                if !self.machine.is_ending() {
                     tracing::info!(
                         "ending: no more connections, what runs has {:?} (server.shutdown_limit)",
                         self.loaded.plan.server.shutdown_limit
@@ -236,6 +234,7 @@ impl Supervisor {
             let Some(channel) = self.channel() else { return };
             match channel.hear() {
                 Heard::Nothing => return,
+                Heard::Gone => return self.end_listener(),
                 Heard::Lost(why) => return self.lose_listener(&why),
                 Heard::Word(word) => self.hear_word(word),
             }
@@ -261,7 +260,6 @@ impl Supervisor {
 
     fn configured(&mut self) {
         self.inputs.push_back(Input::Ready { child: machine::Child::Listener });
-        self.is_reloading = false;
         if !self.machine.is_ending() {
             let status = format!("STATUS=Serving {}", self.origin.name());
             self.notify(&format!("READY=1\n{status}"));
@@ -270,12 +268,18 @@ impl Supervisor {
 
     /// Without a channel it is of no use: it ends by itself, or is ended.
     fn lose_listener(&mut self, why: &str) {
-        if let Some(listener) = &mut self.listener {
-            listener.channel = None;
-            if !self.machine.is_ending() {
-                tracing::warn!("listener: the control channel is lost: {why}. It is started anew");
-                let _ = listener.child.kill();
-            }
+        tracing::warn!("listener: the control channel is lost: {why}");
+        self.end_listener();
+    }
+
+    fn end_listener(&mut self) {
+        let Some(listener) = &mut self.listener else { return };
+        listener.channel = None;
+        // At the end it closes the channel by itself, and is about to exit.
+        if !self.machine.is_ending()
+            && let Err(error) = listener.child.kill()
+        {
+            tracing::error!("listener: killing its process: {error}");
         }
     }
 
@@ -358,20 +362,19 @@ impl Supervisor {
             tracing::warn!("telling the service manager (NOTIFY_SOCKET): {error}");
         }
     }
+}
 
-    fn finish(&mut self, outcome: Outcome) -> Result<(), String> {
-        match outcome {
-            Outcome::Clean => {
-                tracing::info!("ended");
-                Ok(())
-            }
-            Outcome::NeverServed => {
-                Err("starting: the listener ended before it served. The lines before say why"
-                    .into())
-            }
-            Outcome::LeftBehind => {
-                Err("ending: a process could not be killed and is left behind".into())
-            }
+fn conclude(outcome: Outcome) -> Result<(), String> {
+    match outcome {
+        Outcome::Clean => {
+            tracing::info!("ended");
+            Ok(())
+        }
+        Outcome::NeverServed => {
+            Err("starting: the listener ended before it served. The lines before say why".into())
+        }
+        Outcome::LeftBehind => {
+            Err("ending: a process could not be killed and is left behind".into())
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Carrying out what the machine orders.
 
 use super::command::Ground;
+use super::runtime::Runtime;
 use super::{Listener, Supervisor};
 use crate::base::time::Instant;
 use crate::machine::supervisor::{Child, CommandId, Input, KillReason, Order};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 /// What the listener needs of our environment.
 const LISTENER_ENVIRONMENT: [&str; 5] =
     ["RUST_LOG", "RUST_BACKTRACE", "JOURNAL_STREAM", "NO_COLOR", "TZ"];
+/// The allocator would ask for huge pages: two megabytes of memory for the first byte of each, so
+/// that idle connections seem to cost kilobytes. docs/decisions/004 has the measurement.
+const ALLOCATOR_OPTION: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
 
 impl Supervisor {
     pub(super) fn obey(&mut self, now: Instant, order: Order) {
@@ -56,6 +60,7 @@ impl Supervisor {
         let environment: Vec<(String, String)> = LISTENER_ENVIRONMENT
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .chain([(ALLOCATOR_OPTION.0.to_owned(), ALLOCATOR_OPTION.1.to_owned())])
             .collect();
         let (out, err) = (stdout(), stderr());
         let launch = Launch {
@@ -109,11 +114,12 @@ impl Supervisor {
     }
 
     fn spawn_command(&mut self, now: Instant, id: CommandId) -> Result<(), String> {
-        let ground = Ground {
-            runtime: &self.runtime,
-            identity: self.identity.as_ref(),
-            open_files: self.open_files,
+        let runtime = match &mut self.runtime {
+            Some(runtime) => runtime,
+            none => none.insert(Runtime::make(self.identity.as_ref())?),
         };
+        let identity = self.identity.as_ref();
+        let ground = Ground { runtime, identity, open_files: self.open_files };
         let Some(slot) = self.commands.get_mut(&id) else {
             return Err(format!("starting command {}: it is not known", id.0));
         };
@@ -154,30 +160,33 @@ impl Supervisor {
     }
 
     fn kill(&mut self, child: Child, why: KillReason) {
-        let (name, process, obstacle) = match child {
+        let (name, process, limit, obstacle) = match child {
             Child::Listener => {
-                ("listener".to_owned(), self.listener.as_ref().map(|l| &l.child), String::new())
+                let process = self.listener.as_ref().map(|listener| &listener.child);
+                ("listener".to_owned(), process, String::new(), "it is silent".to_owned())
             }
             Child::Command(id) => {
                 let Some(slot) = self.commands.get_mut(&id) else { return };
                 let Some(running) = &mut slot.running else { return };
                 let probe = running.probe.take();
                 let obstacle = probe.map(|probe| probe.obstacle).unwrap_or_default();
-                (format!("pool {}", slot.pool), Some(&running.child), obstacle)
+                let limit =
+                    format!(" (lifecycle.startup_limit = {:?})", slot.command.startup_limit);
+                (format!("pool {}", slot.pool), Some(&running.child), limit, obstacle)
             }
         };
         match why {
-            KillReason::StartupLimit if obstacle.is_empty() => {
-                tracing::error!("{name}: not ready within its startup limit. It is killed");
+            KillReason::StartupLimit => {
+                tracing::error!("{name}: not ready in time{limit}: {obstacle}. It is killed");
             }
-            KillReason::StartupLimit => tracing::error!(
-                "{name}: not ready within lifecycle.startup_limit: {obstacle}. It is killed; \
-                 look at its lines above, at `bind` and at `ready`"
-            ),
             KillReason::ShutdownLimit => {
                 tracing::warn!("{name}: still there after its shutdown limit. It is killed");
             }
-            KillReason::Impatience => tracing::debug!("{name}: killed"),
+            KillReason::Impatience => {
+                tracing::warn!(
+                    "{name}: asked a second time to end. It is killed with what it runs"
+                );
+            }
         }
         if let Some(Err(error)) = process.map(crate::sys::process::Child::kill) {
             tracing::error!("{name}: killing its process: {error}");

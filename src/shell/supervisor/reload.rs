@@ -52,9 +52,10 @@ impl Supervisor {
         let (plan_doors, opened) = self.doors.open(&loaded.plan.listeners)?;
         for change in diff::diff(&self.loaded.plan, &loaded.plan) {
             let told = change.tell(&self.loaded.plan, &loaded.plan);
-            match change {
-                Change::Postponed { .. } => tracing::warn!("reloading: {told}"),
-                _ => tracing::info!("reloading: {told}"),
+            if let Change::Postponed { .. } = change {
+                tracing::warn!("reloading: {told}");
+            } else {
+                tracing::info!("reloading: {told}");
             }
         }
         operational::set_level(loaded.plan.server.log.level);
@@ -62,7 +63,6 @@ impl Supervisor {
         self.loaded = loaded;
         (self.text, self.plan_doors, self.access_log) = (text, plan_doors, access_log);
         self.revision += 1;
-        self.is_reloading = true;
         if !is_same_log {
             self.tell_log();
         }

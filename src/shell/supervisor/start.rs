@@ -1,7 +1,6 @@
 //! From a configuration to a supervisor: everything that can fail before anything runs.
 
 use super::doors::Doors;
-use super::runtime::Runtime;
 use super::{Origin, Supervisor};
 use crate::machine::supervisor as machine;
 use crate::plan::AccessLog;
@@ -49,7 +48,6 @@ impl Supervisor {
             tracing::info!("listening on {}", doors.bound(*door));
         }
         let access_log = open_access_log(&loaded.plan.server.log.access)?;
-        let runtime = Runtime::make(identity.as_ref())?;
         let text = seal(&loaded.text)?;
         Ok(Self {
             machine: machine::Supervisor::new(),
@@ -70,8 +68,7 @@ impl Supervisor {
             commands: BTreeMap::new(),
             served: BTreeMap::new(),
             commands_named: 0,
-            runtime,
-            is_reloading: false,
+            runtime: None,
             greet,
             outcome: None,
             _third: third,

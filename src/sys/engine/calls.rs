@@ -1,11 +1,14 @@
 //! The few system calls that both engines make themselves.
 
+use super::Completion;
 use crate::base::address::{Address, Peer};
+use crate::base::id::SocketId;
 use crate::sys::errno::{Error, errno_of};
 use crate::sys::socket::encode;
 use nix::errno::Errno;
 use nix::libc;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -106,6 +109,16 @@ pub(super) fn accept_failure(errno: Errno) -> AcceptFailure {
         | Errno::EOPNOTSUPP
         | Errno::ENETUNREACH => AcceptFailure::Passing,
         _ => AcceptFailure::Exhausted,
+    }
+}
+
+/// An ending was ordered for a name that is free: if its refusal is still to be told, the owner is
+/// told of a close instead, as after any other ending.
+pub(super) fn close_instead(ready: &mut VecDeque<Completion>, id: SocketId) {
+    for completion in ready {
+        if *completion == (Completion::Refused { id }) {
+            *completion = Completion::Closed { id, unsent: 0 };
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, SocketId};
 use crate::sys::errno::Error;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -152,6 +153,9 @@ impl Engine {
     /// Starts an engine on the calling thread. `wake` is an eventfd that the engine drains. With
     /// the engine comes, when `Auto` had to take epoll, the cause: one sentence for the log.
     pub fn start(choice: Choice, wake: OwnedFd) -> Result<(Self, Option<String>), Error> {
+        // Two writes may be told of twice and are read at once: the second read must not wait.
+        let nonblocking = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+        fcntl(&wake, nonblocking).map_err(|errno| Error::new("fcntl", errno))?;
         if choice == Choice::Epoll {
             return Ok((Self::Epoll(Box::new(epoll::Epoll::start(wake)?)), None));
         }
@@ -223,7 +227,7 @@ impl Engine {
     }
 
     /// Ends a connection once what was ordered for it before is carried out. A harder ending may
-    /// follow a softer one.
+    /// follow a softer one. A connect that this ends is told of as `Closed`, even if it failed.
     pub fn end(&mut self, id: SocketId, how: Ending) {
         each!(self, engine => engine.end(id, how));
     }

@@ -199,11 +199,12 @@ impl Drop for Gate {
             }
         }
         if thread::panicking() {
+            let log = self.log_text();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(SHOWN_MAX)..].join("\n");
             note(&format!(
-                "---- engine {}, configuration:\n{}---- log:\n{}----",
-                self.recipe.engine.word(),
-                self.recipe.toml(),
-                self.log_text()
+                "---- configuration:\n{}---- end of the log:\n{last}\n----",
+                self.recipe.toml()
             ));
         }
     }
@@ -252,6 +253,9 @@ fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     });
     text
 }
+
+/// Lines of the log shown after a failure.
+const SHOWN_MAX: usize = 60;
 
 /// How long a gate may take for what should take no time.
 pub(crate) const PROMPT: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);

@@ -5,6 +5,7 @@ use super::gate::Gate;
 use super::origin::Origin;
 use super::port::Port;
 use super::spawn::Ring;
+use nix::unistd::geteuid;
 use std::fmt::Write;
 
 /// What to start. One TCP listener on a port of its own, one thread, short of anything else until
@@ -54,6 +55,12 @@ impl Recipe {
     pub(crate) fn server(mut self, line: &str) -> Self {
         writeln!(self.server, "{line}").unwrap();
         self
+    }
+
+    /// With the identity of the tests, for applications in places that only it may enter.
+    pub(crate) fn with_our_identity(self) -> Self {
+        // Anybody but root is that already.
+        if geteuid().is_root() { self.server("user = \"root\"") } else { self }
     }
 
     pub(crate) fn limit(mut self, line: &str) -> Self {

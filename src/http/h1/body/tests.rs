@@ -1,3 +1,5 @@
+//! Bodies, good and bad, whole and in pieces.
+
 use super::*;
 use crate::base::ascii::push_decimal;
 use alloc::vec;
@@ -108,6 +110,8 @@ fn doubtful_chunks_are_refused() {
         b"3\r\nabcd\r\n",
         b"3\r\nabc\n0\r\n",
         b"3\r\nabc\r0\r\n",
+        b"3\r\nabc\rX0\r\n\r\n",
+        b"3\r\nabcX\n0\r\n\r\n",
         b"3\r\nabc\r\n\r\n",
         b"3;\r\n",
         b"3;;a\r\n",

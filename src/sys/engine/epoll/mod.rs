@@ -143,7 +143,9 @@ impl Epoll {
     }
 
     pub(super) fn end(&mut self, id: SocketId, how: Ending) {
-        let Some(slot) = self.table.find(id) else { return };
+        let Some(slot) = self.table.find(id) else {
+            return calls::close_instead(&mut self.ready, id);
+        };
         if slot.note(how) && !slot.flags.any(Flags::IN_ENDINGS) {
             slot.flags.set(Flags::IN_ENDINGS);
             self.endings.push(id.index);

@@ -1,7 +1,6 @@
 //! Connecting: what succeeds, what is refused, what is given up.
 
 use super::*;
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -53,6 +52,32 @@ fn a_refused_connection_frees_its_name() {
             rig.engine.connect(id, address);
             rig.until_heard(Completion::Refused { id });
             assert_eq!(rig.heard.len(), 1);
+        }
+    });
+}
+
+#[test]
+fn an_ending_that_crosses_a_refusal_is_told_as_a_close() {
+    both(|rig| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = Address::Tcp(listener.local_addr().unwrap());
+        drop(listener);
+        let missing = Address::Unix("/nonexistent/app.sock".to_owned());
+        for address in [closed, missing] {
+            for is_early in [true, false] {
+                let id = rig.name();
+                rig.engine.connect(id, &address);
+                if !is_early {
+                    // The refusal is there, and not yet told.
+                    rig.engine.turn(&[], Some(Duration::from_secs(5))).unwrap();
+                }
+                rig.engine.end(id, Ending::Now);
+                rig.hear();
+                rig.until_heard(Completion::Closed { id, unsent: 0 });
+                rig.settle();
+                assert_eq!(rig.heard.len(), 1);
+                rig.heard.clear();
+            }
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use socket2::SockRef;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::Shutdown;
 
 #[test]

@@ -1,8 +1,8 @@
 //! What happens when there is much, or too little.
 
 use super::*;
+use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
-use std::io::Write;
 use std::process::Command;
 
 #[test]
@@ -77,6 +77,7 @@ fn the_eventfd_wakes_and_the_timeout_ends_a_turn() {
         assert!(crate::sys::clock::now().since(start) >= Duration::from_millis(20));
         for _ in 0..3 {
             rig.wake.write(1).unwrap();
+            rig.wake.write(1).unwrap();
             rig.until(|rig| rig.heard == [Completion::Woken]);
             assert!(!rig.turn(0), "one wake-up each");
             rig.heard.clear();
@@ -115,6 +116,50 @@ fn connections_turned_away_are_closed() {
     });
 }
 
+/// Has the kernel refuse io_uring_setup(2) to this thread, as a container's profile does.
+fn forbid_io_uring() {
+    let code = |code: u32| u16::try_from(code).unwrap();
+    let nr = u32::try_from(libc::SYS_io_uring_setup).unwrap();
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let line = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        // The number of the system call is the first word of `struct seccomp_data`.
+        line(code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), 0, 0, 0),
+        line(code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, nr),
+        line(code(libc::BPF_RET | libc::BPF_K), 0, 0, refuse),
+        line(code(libc::BPF_RET | libc::BPF_K), 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: takes integers only and binds no one but this thread.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(outcome, 0);
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: the program and its four lines live during the call, which copies them.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+    assert_eq!(outcome, 0);
+}
+
+#[test]
+fn where_io_uring_is_refused_auto_takes_epoll_and_names_the_cause() {
+    // The filter lasts as long as its thread.
+    let test = || {
+        forbid_io_uring();
+        let wake = || EventFd::new().unwrap().as_fd().try_clone_to_owned().unwrap();
+        let (engine, cause) = Engine::start(Choice::Auto, wake()).unwrap();
+        let cause = cause.unwrap();
+        assert_eq!(engine.name(), "epoll");
+        assert!(cause.starts_with("io_uring_setup: ") && cause.contains("EPERM"), "{cause}");
+        let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        if switch.is_ok_and(|value| value.trim() == "0") {
+            assert!(cause.contains("seccomp"), "{cause}");
+        }
+        let error = Engine::start(Choice::Uring, wake()).unwrap_err();
+        assert!(error.remedy.contains("epoll"), "{error}");
+        assert!(Engine::start(Choice::Epoll, wake()).unwrap().1.is_none());
+    };
+    std::thread::spawn(test).join().unwrap();
+}
+
 /// The limit is the whole process's, so the test proper runs in one of its own.
 #[test]
 fn without_descriptors_a_door_rests_and_opens_again() {
@@ -147,7 +192,10 @@ fn run_out_of_descriptors(rig: &mut Rig) {
     // A socket that closes makes room for the next one at once.
     let first = rig.adopted[0];
     rig.engine.end(first, Ending::Now);
-    rig.until(|rig| rig.adopted.len() > let_in);
+    for _ in 0..4 {
+        rig.turn(0);
+    }
+    assert!(rig.adopted.len() > let_in, "waited for the rest to pass");
     setrlimit(Resource::RLIMIT_NOFILE, 1024, hard).unwrap();
     rig.until(|rig| rig.adopted.len() == clients.len());
     assert!(rig.engine.counters().accepts_paused > 0);

@@ -33,14 +33,15 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Blocks of multishot receives: a head and a small body fit. Touched only as far as needed.
+/// Blocks of multishot receives. Most hold one small message and cost one page: memory that is
+/// never filled is never there. What is left is large enough for what a socket buffers by default.
 const SMALL: usize = 0;
-const SMALL_SIZE: u32 = 8 * 1024;
-const SMALL_BLOCKS: u16 = 1024;
+const SMALL_SIZE: u32 = 64 * 1024;
+const SMALL_BLOCKS: u16 = 512;
 /// Blocks of single receives, for sockets on which much arrives.
 const LARGE: usize = 1;
-const LARGE_SIZE: u32 = 64 * 1024;
-const LARGE_BLOCKS: u16 = 64;
+const LARGE_SIZE: u32 = 256 * 1024;
+const LARGE_BLOCKS: u16 = 32;
 
 /// What a completion is of; the top 8 bits of its user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +194,9 @@ impl Uring {
     }
 
     pub(super) fn end(&mut self, id: SocketId, how: Ending) {
-        let Some(slot) = self.table.find(id) else { return };
+        let Some(slot) = self.table.find(id) else {
+            return calls::close_instead(&mut self.ready, id);
+        };
         if slot.note(how) && !slot.flags.any(Flags::IN_ENDINGS) {
             slot.flags.set(Flags::IN_ENDINGS);
             self.endings.push(id.index);
@@ -364,7 +367,7 @@ impl Uring {
     }
 
     fn connected(&mut self, id: SocketId, cqe: Cqe) -> Option<Completion> {
-        let slot = self.table.find(id)?;
+        let slot = self.table.find(id).expect("a socket closes after its connect");
         slot.flags.clear(Flags::CONNECT_ARMED);
         slot.flags.clear(Flags::CONNECTING);
         slot.extra().target = None;
@@ -374,9 +377,14 @@ impl Uring {
             return None;
         }
         if cqe.result < 0 {
-            self.table.remove(id.index);
+            let is_ended = slot.flags.any(Flags::NO_READING);
+            drop(self.table.remove(id.index));
             self.resume_doors();
-            return Some(Completion::Refused { id });
+            return Some(if is_ended {
+                Completion::Closed { id, unsent: 0 }
+            } else {
+                Completion::Refused { id }
+            });
         }
         if slot.flags.any(Flags::WANTED) {
             self.read(id.index);

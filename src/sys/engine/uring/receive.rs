@@ -82,7 +82,7 @@ impl Uring {
     pub(super) fn received(&mut self, id: SocketId, group: usize, cqe: Cqe) -> Option<Completion> {
         let block = cqueue::buffer_select(cqe.flags);
         let block = block.filter(|block| self.provided[group].take(*block));
-        let slot = self.table.find(id)?;
+        let slot = self.table.find(id).expect("a socket closes after its last receive");
         if !cqueue::more(cqe.flags) {
             slot.flags.clear(Flags::RECV_ARMED);
             slot.flags.clear(Flags::RECV_CANCELLED);
@@ -103,8 +103,8 @@ impl Uring {
         }
     }
 
-    /// Many full blocks in a row mean a large body: then one large block at a time costs less, and
-    /// no more than that arrives unasked when the other side cannot keep up.
+    /// Many full blocks in a row mean a large body: then one large block at a time costs less than
+    /// many small ones, and bounds what arrives before a hold is heeded.
     fn choose_size(&mut self, index: u32, group: usize, len: u32, flags: u32) {
         let slot = self.slot(index);
         if group == LARGE {
@@ -143,6 +143,9 @@ impl Uring {
         let bytes = self.store.bytes(buffer.source, buffer.offset, buffer.len);
         slot.extra().kept.extend_from_slice(bytes);
         if !slot.flags.any(Flags::WANTED) {
+            // More comes than the other side takes: from now on one block at a time, so that no
+            // more than that is ever kept here.
+            slot.flags.set(Flags::BULK);
             self.cancel_receive(id.index);
         }
         None

@@ -144,7 +144,7 @@ impl Uring {
     }
 
     pub(super) fn flushed(&mut self, id: SocketId, cqe: Cqe) -> Option<Completion> {
-        let slot = self.table.find(id)?;
+        let slot = self.table.find(id).expect("a socket closes after its last send");
         slot.flags.clear(Flags::FLUSH_ARMED);
         if let Ok(sent) = usize::try_from(cqe.result) {
             slot.extra().backlog.advance(sent);
