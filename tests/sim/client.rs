@@ -26,6 +26,9 @@ pub(crate) enum Pace {
     Stops(u64),
 }
 
+/// How a request comes about: from a seed, for a mark, on a door, from an address.
+type Draw = fn(&mut Prng, u32, DoorId, Option<String>) -> Request;
+
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) door: DoorId,
@@ -104,33 +107,70 @@ impl Client {
     }
 
     fn script(&mut self, prng: &mut Prng, number: u32, count: usize, ledger: &mut Ledger) {
-        let is_flood = prng.one_in(40);
-        let waits = if is_flood { 0 } else { one_of(prng, &[0, 50, 100]) };
-        let count = if is_flood { 25 } else { count };
-        let name = match self.peer {
-            Peer::Tcp(address) => Some(address.ip().to_string()),
-            Peer::Unix => None,
-        };
+        match prng.below(80) {
+            0..=1 => {
+                (0..25).for_each(|_| self.ask(prng, number, Request::flood, ledger));
+                self.goodbye(prng, ledger);
+            }
+            2..=3 => {
+                ledger.cover.note("client half-closes in its answer");
+                self.pace = Pace::Brisk;
+                self.ask(prng, number, Request::hasty, ledger);
+                self.mouth.push(Say::Pause(range(prng, 20, 500) * 1_000_000));
+                self.mouth.push(Say::Leave(Leave::Fin));
+            }
+            4..=6 => self.chat(prng, number, ledger),
+            _ => self.usual(prng, number, count, ledger),
+        }
+    }
+
+    fn usual(&mut self, prng: &mut Prng, number: u32, count: usize, ledger: &mut Ledger) {
+        let waits = one_of(prng, &[0, 50, 100]);
         for index in 0..count {
-            let mark = number * MARKS_PER_CLIENT + u32::try_from(index).unwrap_or(0);
-            let draw = if is_flood { Request::flood } else { Request::draw };
-            let mut request = draw(prng, mark, self.door, name.clone());
-            request.start = self.mouth.planned;
             if index > 0 && percent(prng, waits) {
                 self.mouth.push(Say::Await(Gate::Answers(index)));
                 if percent(prng, 20) {
                     self.mouth.push(Say::Pause(range(prng, 1, 6_000) * 1_000_000));
                 }
             }
-            self.say(prng, index, &request, ledger);
-            self.marks.push(mark);
-            let is_last = request.is_upgrade && request.fault.is_none();
-            ledger.requests.insert(mark, request);
-            if is_last {
+            self.ask(prng, number, Request::draw, ledger);
+            let last = &ledger.requests[&self.marks[index]];
+            if last.is_upgrade && last.fault.is_none() {
                 break;
             }
         }
         self.goodbye(prng, ledger);
+    }
+
+    /// Talks on steadily while its first request is answered early: when that answer is over,
+    /// something is always unread.
+    fn chat(&mut self, prng: &mut Prng, number: u32, ledger: &mut Ledger) {
+        ledger.cover.note("client talks on through an early answer");
+        self.pace = Pace::Brisk;
+        self.ask(prng, number, Request::early, ledger);
+        if let Some(Say::Bytes(bytes)) = self.mouth.says.back_mut() {
+            let rest = bytes.split_off(500);
+            self.mouth.says.push_back(Say::Pause(range(prng, 50, 300) * 1_000_000));
+            self.mouth.says.push_back(Say::Bytes(rest));
+        }
+        for _ in 0..20 {
+            self.mouth.push(Say::Pause(range(prng, 1, 30) * 1_000_000));
+            self.ask(prng, number, Request::hasty, ledger);
+        }
+    }
+
+    fn ask(&mut self, prng: &mut Prng, number: u32, draw: Draw, ledger: &mut Ledger) {
+        let name = match self.peer {
+            Peer::Tcp(address) => Some(address.ip().to_string()),
+            Peer::Unix => None,
+        };
+        let index = self.marks.len();
+        let mark = number * MARKS_PER_CLIENT + u32::try_from(index).unwrap_or(0);
+        let mut request = draw(prng, mark, self.door, name);
+        request.start = self.mouth.planned;
+        self.say(prng, index, &request, ledger);
+        self.marks.push(mark);
+        ledger.requests.insert(mark, request);
     }
 
     fn say(&mut self, prng: &mut Prng, index: usize, request: &Request, ledger: &mut Ledger) {

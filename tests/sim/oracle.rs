@@ -310,7 +310,10 @@ fn check_own(
             "it is not too large",
         ),
         502 => {
-            let is_refused = pool.is_some_and(|pool| ledger.was_refused(pool, since));
+            let is_refused = pool.is_some_and(|pool| {
+                let is_gone = last.is_some_and(|attempt| ledger.was_idle(attempt.at));
+                ledger.was_refused(pool, since) || (pool == POOL_WORK && is_gone)
+            });
             let is_lost = last.is_some_and(|attempt| is_lost(attempt, request, links));
             check_given_up(request, links, is_refused)?;
             right(is_refused || is_lost, "no server failed")

@@ -1,6 +1,6 @@
 //! The last word: what must hold at any moment, and what may not be missing when all is over.
 
-use super::act::Attempt;
+use super::act::{Attempt, Leave};
 use super::client::{Client, Pace};
 use super::engine::{Engine, Machine, RECEIVE_SIZE_MAX};
 use super::ledger::Ledger;
@@ -103,7 +103,7 @@ fn excuse(
     ledger: &Ledger,
 ) -> Option<&'static str> {
     let (ended, how) = link.ordered?;
-    if client.left.is_some_and(|(left, _)| left <= ended) {
+    if client.left.is_some_and(|(left, how)| left <= ended || how != Leave::Fin) {
         return Some("unanswered: the client left");
     }
     if matches!(client.pace, Pace::Stops(_)) {
