@@ -129,7 +129,7 @@ impl Act {
             }
             _ => {
                 let mut answer = Answer::draw(prng, method);
-                answer.is_early = !is_bodyless && percent(prng, 20);
+                answer.is_early = !is_bodyless && percent(prng, 35);
                 Self::Answer(answer)
             }
         }
@@ -142,6 +142,21 @@ impl Act {
         answer.sizes = split(prng, answer.size);
         answer.delay = range(prng, 50, 400) * 1_000_000;
         answer.pause = 0;
+        Self::Answer(answer)
+    }
+
+    /// An answer that begins at once and ends later, with or before the connection.
+    pub(crate) fn draw_halting(prng: &mut Prng, frame: Frame, is_early: bool) -> Self {
+        let mut answer = Answer::draw(prng, "GET");
+        answer.status = 200;
+        answer.frame = frame;
+        answer.size = range(prng, 500, 3_000).try_into().unwrap_or(0);
+        answer.is_http10 = false;
+        answer.says_close = frame == Frame::Close;
+        answer.leave = (frame == Frame::Close).then_some(Leave::Close);
+        answer.delay = 0;
+        answer.pause = range(prng, 100, 400) * 1_000_000;
+        answer.is_early = is_early;
         Self::Answer(answer)
     }
 

@@ -13,6 +13,7 @@ use lychgate::base::address::Peer;
 use lychgate::base::id::DoorId;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::{Instant, nanos};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// How a client reads.
@@ -24,6 +25,9 @@ pub(crate) enum Pace {
     /// Stops for good after so many bytes.
     Stops(u64),
 }
+
+/// How a request comes about: from a seed, for a mark, on a door, from an address.
+type Draw = fn(&mut Prng, u32, DoorId, Option<String>) -> Request;
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -42,6 +46,10 @@ pub(crate) struct Client {
     pub(crate) is_tunnel: bool,
     echoed: u64,
     tunnel_size: u64,
+    /// Bytes for the tunnel that are sent before it is there.
+    pub(crate) ahead: usize,
+    /// Leaves before all is said.
+    is_short: bool,
     continued: usize,
     /// Bytes read.
     pub(crate) read: u64,
@@ -84,6 +92,8 @@ impl Client {
             is_tunnel: false,
             echoed: 0,
             tunnel_size: tunnel_size(prng) as u64,
+            ahead: 0,
+            is_short: false,
             continued: 0,
             read: 0,
             left: None,
@@ -97,33 +107,70 @@ impl Client {
     }
 
     fn script(&mut self, prng: &mut Prng, number: u32, count: usize, ledger: &mut Ledger) {
-        let is_flood = prng.one_in(40);
-        let waits = if is_flood { 0 } else { one_of(prng, &[0, 50, 100]) };
-        let count = if is_flood { 25 } else { count };
-        let name = match self.peer {
-            Peer::Tcp(address) => Some(address.ip().to_string()),
-            Peer::Unix => None,
-        };
+        match prng.below(80) {
+            0..=1 => {
+                (0..25).for_each(|_| self.ask(prng, number, Request::flood, ledger));
+                self.goodbye(prng, ledger);
+            }
+            2..=3 => {
+                ledger.cover.note("client half-closes in its answer");
+                self.pace = Pace::Brisk;
+                self.ask(prng, number, Request::hasty, ledger);
+                self.mouth.push(Say::Pause(range(prng, 20, 500) * 1_000_000));
+                self.mouth.push(Say::Leave(Leave::Fin));
+            }
+            4..=6 => self.chat(prng, number, ledger),
+            _ => self.usual(prng, number, count, ledger),
+        }
+    }
+
+    fn usual(&mut self, prng: &mut Prng, number: u32, count: usize, ledger: &mut Ledger) {
+        let waits = one_of(prng, &[0, 50, 100]);
         for index in 0..count {
-            let mark = number * MARKS_PER_CLIENT + u32::try_from(index).unwrap_or(0);
-            let draw = if is_flood { Request::flood } else { Request::draw };
-            let mut request = draw(prng, mark, self.door, name.clone());
-            request.start = self.mouth.planned;
             if index > 0 && percent(prng, waits) {
                 self.mouth.push(Say::Await(Gate::Answers(index)));
                 if percent(prng, 20) {
                     self.mouth.push(Say::Pause(range(prng, 1, 6_000) * 1_000_000));
                 }
             }
-            self.say(prng, index, &request, ledger);
-            self.marks.push(mark);
-            let is_last = request.is_upgrade && request.fault.is_none();
-            ledger.requests.insert(mark, request);
-            if is_last {
+            self.ask(prng, number, Request::draw, ledger);
+            let last = &ledger.requests[&self.marks[index]];
+            if last.is_upgrade && last.fault.is_none() {
                 break;
             }
         }
         self.goodbye(prng, ledger);
+    }
+
+    /// Talks on steadily while its first request is answered early: when that answer is over,
+    /// something is always unread.
+    fn chat(&mut self, prng: &mut Prng, number: u32, ledger: &mut Ledger) {
+        ledger.cover.note("client talks on through an early answer");
+        self.pace = Pace::Brisk;
+        self.ask(prng, number, Request::early, ledger);
+        if let Some(Say::Bytes(bytes)) = self.mouth.says.back_mut() {
+            let rest = bytes.split_off(500);
+            self.mouth.says.push_back(Say::Pause(range(prng, 50, 300) * 1_000_000));
+            self.mouth.says.push_back(Say::Bytes(rest));
+        }
+        for _ in 0..20 {
+            self.mouth.push(Say::Pause(range(prng, 1, 30) * 1_000_000));
+            self.ask(prng, number, Request::hasty, ledger);
+        }
+    }
+
+    fn ask(&mut self, prng: &mut Prng, number: u32, draw: Draw, ledger: &mut Ledger) {
+        let name = match self.peer {
+            Peer::Tcp(address) => Some(address.ip().to_string()),
+            Peer::Unix => None,
+        };
+        let index = self.marks.len();
+        let mark = number * MARKS_PER_CLIENT + u32::try_from(index).unwrap_or(0);
+        let mut request = draw(prng, mark, self.door, name);
+        request.start = self.mouth.planned;
+        self.say(prng, index, &request, ledger);
+        self.marks.push(mark);
+        ledger.requests.insert(mark, request);
     }
 
     fn say(&mut self, prng: &mut Prng, index: usize, request: &Request, ledger: &mut Ledger) {
@@ -132,7 +179,7 @@ impl Client {
         if request.stall == Some(Stall::Head) {
             let (first, later) = head.split_at(1 + size(prng, head.len() - 2));
             self.mouth.push(Say::Bytes(first.to_vec()));
-            self.mouth.push(Say::Pause(nanos(HEAD_TIMEOUT) + 500_000_000));
+            self.mouth.push(Say::Pause(nanos(HEAD_TIMEOUT) + overdue(prng)));
             self.mouth.push(Say::Bytes(later.to_vec()));
             cover.note("slow head");
         } else {
@@ -146,13 +193,19 @@ impl Client {
         if request.stall == Some(Stall::Body) {
             let (first, later) = rest.split_at(size(prng, rest.len() - 1));
             self.mouth.push(Say::Bytes(first.to_vec()));
-            self.mouth.push(Say::Pause(nanos(BODY_TIMEOUT) + 500_000_000));
+            self.mouth.push(Say::Pause(nanos(BODY_TIMEOUT) + overdue(prng)));
             self.mouth.push(Say::Bytes(later.to_vec()));
             cover.note("slow body");
         } else if !rest.is_empty() {
             self.mouth.push(Say::Bytes(rest.to_vec()));
         }
         if request.is_upgrade && request.fault.is_none() {
+            if percent(prng, 30) {
+                // It trusts in the upgrade so much that it does not wait for it.
+                self.ahead = size(prng, usize::try_from(self.tunnel_size).unwrap_or(0));
+                self.mouth.push(Say::Bytes(body(request.mark, self.ahead)));
+                cover.note("client speaks before the upgrade");
+            }
             self.mouth.push(Say::Await(Gate::Answers(index + 1)));
             cover.note("client asks for upgrade");
         }
@@ -162,11 +215,12 @@ impl Client {
         let all = Say::Await(Gate::Answers(self.marks.len()));
         let leave = one_of(prng, &[Leave::Fin, Leave::Close, Leave::Reset]);
         match prng.below(20) {
-            0 => {
+            0..=1 => {
                 ledger.cover.note("client half-closes after its requests");
                 self.mouth.push(Say::Leave(Leave::Fin));
             }
-            1..=2 => {
+            2..=3 => {
+                self.is_short = true;
                 let kept = size(prng, self.mouth.says.len());
                 self.mouth.says.truncate(kept);
                 if let Some(Say::Bytes(bytes)) = self.mouth.says.back_mut() {
@@ -182,7 +236,7 @@ impl Client {
                 });
                 self.mouth.push(Say::Leave(leave));
             }
-            3..=5 => ledger.cover.note("client stays idle"),
+            4..=6 => ledger.cover.note("client stays idle"),
             _ => {
                 self.mouth.push(all);
                 self.mouth.push(Say::Leave(leave));
@@ -261,12 +315,20 @@ impl Client {
     fn upgrade(&mut self) {
         self.is_tunnel = true;
         self.answers += 1;
+        if self.is_short {
+            return;
+        }
         let salt = self.marks[self.answers - 1];
         let bytes = body(salt, usize::try_from(self.tunnel_size).unwrap_or(0));
+        let bytes = bytes[self.ahead..].to_vec();
         let before = std::mem::take(&mut self.mouth.says);
+        let (unsaid, later): (VecDeque<Say>, VecDeque<Say>) =
+            before.into_iter().partition(|say: &Say| matches!(say, Say::Bytes(_)));
+        self.mouth.says = unsaid;
         self.mouth.push(Say::Bytes(bytes));
         self.mouth.push(Say::Await(Gate::Echo(self.tunnel_size)));
-        self.mouth.says.extend(before.into_iter().filter(|say| matches!(say, Say::Leave(_))));
+        let leaves = later.into_iter().filter(|say| matches!(say, Say::Leave(_)));
+        self.mouth.says.extend(leaves);
     }
 
     fn hear_echo(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -292,4 +354,9 @@ impl Client {
         self.is_over |= pending.is_last;
         Ok(())
     }
+}
+
+/// How much longer than it may a client dawdles: a little, or beyond every other limit.
+fn overdue(prng: &mut Prng) -> u64 {
+    one_of(prng, &[500_000_000, 20_000_000_000])
 }

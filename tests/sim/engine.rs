@@ -64,6 +64,9 @@ pub(crate) enum Note {
 
 /// Most bytes that may wait in the engine for one peer: what one turn can bring, with room.
 const BACKLOG_SIZE_MAX: usize = 512 * 1024;
+/// Most bytes for a peer of which the machine knows that it does not take them: what one turn
+/// had in hand.
+const PRESSED_SIZE_MAX: usize = 20 * 1024;
 /// Wakings at one instant after which the machine is said to spin.
 const WAKINGS_MAX: u32 = 3;
 /// What one receive can bring.
@@ -363,7 +366,8 @@ impl<M: Machine> Engine<M> {
         link.said_size += bytes.len() as u64;
         link.active_at = now;
         link.backlog.extend(&bytes);
-        if link.backlog.len() > BACKLOG_SIZE_MAX {
+        link.pressed = if link.told > 0 { link.pressed + bytes.len() } else { 0 };
+        if link.backlog.len() > BACKLOG_SIZE_MAX || link.pressed > PRESSED_SIZE_MAX {
             self.blame(format!("link {no} is fed without regard to its backlog"));
         }
         if matches!(self.links[no].side, Side::Server(_)) {

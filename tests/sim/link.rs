@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) backlog: VecDeque<u8>,
     /// The backlog as the machine knows it.
     pub(crate) told: usize,
+    /// What the machine went on to say after it was told of a backlog.
+    pub(crate) pressed: usize,
     pub(crate) unsent: usize,
     pub(crate) pieces: Vec<Piece>,
     /// The peer closed its socket.
@@ -129,6 +131,7 @@ impl Link {
             is_shut: false,
             backlog: VecDeque::new(),
             told: 0,
+            pressed: 0,
             unsent: 0,
             pieces: Vec::new(),
             is_peer_gone: false,
@@ -159,6 +162,12 @@ impl Link {
     pub(crate) fn heard_at(&self, place: u64) -> Instant {
         let after = self.heard.partition_point(|(start, _)| *start <= place);
         after.checked_sub(1).map_or(Instant(0), |at| self.heard[at].1)
+    }
+
+    /// How much of the peer's stream the machine had been given by a moment.
+    pub(crate) fn taken_by(&self, moment: Instant) -> u64 {
+        let later = self.heard.iter().find(|(_, at)| *at > moment);
+        later.map_or(self.up.left, |(start, _)| *start)
     }
 
     /// When the machine was last told of a backlog, before a moment.

@@ -24,4 +24,5 @@ pub(crate) mod server;
 pub(crate) mod setting;
 #[cfg(test)]
 mod tests;
+pub(crate) mod verdict;
 pub(crate) mod world;

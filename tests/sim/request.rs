@@ -1,7 +1,7 @@
 //! The requests that clients send: drawn from the seed, with all that is needed to tell at any
 //! server and in any answer whether it is this request that arrived.
 
-use super::act::{Act, Attempt};
+use super::act::{Act, Attempt, Frame};
 use super::chance::{body, body_size, one_of, percent, range, size};
 use super::fault::{FAULTS, Fault};
 use super::setting::{BODY_SIZE, DOORS, Place, place};
@@ -75,7 +75,7 @@ impl Request {
     pub(crate) fn draw(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
         let method = draw_method(prng);
         let mut request = Self::plain(mark, door, peer, method);
-        request.is_http10 = percent(prng, 8);
+        request.is_http10 = percent(prng, 12);
         request.keeps = if request.is_http10 { percent(prng, 50) } else { !percent(prng, 6) };
         request.is_upgrade = !request.is_http10 && method == "GET" && percent(prng, 8);
         if !request.is_upgrade {
@@ -105,6 +105,29 @@ impl Request {
         request.fields =
             vec![(String::from("X-Mark"), mark.to_string()), (String::from("X-Pad"), pad)];
         request.acts = [Act::draw_slow(prng), Act::draw_slow(prng)];
+        request.encode(prng);
+        request
+    }
+
+    /// A request whose answer ends with the connection, and only later.
+    pub(crate) fn hasty(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
+        let mut request = Self::plain(mark, door, peer, "GET");
+        request.is_http10 = true;
+        request.keeps = false;
+        request.fields = vec![(String::from("X-Mark"), mark.to_string())];
+        let act = Act::draw_halting(prng, Frame::Close, false);
+        request.acts = [act.clone(), act];
+        request.encode(prng);
+        request
+    }
+
+    /// A request that is answered before it is sent.
+    pub(crate) fn early(prng: &mut Prng, mark: u32, door: DoorId, peer: Option<String>) -> Self {
+        let mut request = Self::plain(mark, door, peer, "POST");
+        request.body = Body::Length(1_000);
+        request.fields = vec![(String::from("X-Mark"), mark.to_string())];
+        let act = Act::draw_halting(prng, Frame::Length, true);
+        request.acts = [act.clone(), act];
         request.encode(prng);
         request
     }

@@ -77,7 +77,7 @@ impl Server {
             match part {
                 Part::Head(head) => self.begin(no, &head, now, links, ledger)?,
                 Part::Body(bytes) => self.grow(&bytes, ledger)?,
-                Part::Done { end, trailers } => self.finish(end, &trailers, ledger)?,
+                Part::Done { end, trailers } => self.finish(end, &trailers, now, ledger)?,
             }
         }
         if let Some(Arrival { mark: Some(mark), attempt, .. }) = self.arrivals.last()
@@ -121,6 +121,7 @@ impl Server {
             let request = request.ok_or_else(|| format!("nobody sent {mark}"))?;
             check(request, head, framing, self.pool)?;
             check_repeat(request, links)?;
+            self.check_trust(&links[no], ledger)?;
             let id = head.one("x-request-id")?.unwrap_or_default();
             if *ledger.ids.entry(String::from(id)).or_insert(mark) != mark {
                 return Err(format!("X-Request-Id {id:?} belongs to two requests"));
@@ -131,6 +132,18 @@ impl Server {
         }
         self.arrivals.push(arrival);
         self.reader.begin(framing.unwrap_or(Framing::Length(0)));
+        Ok(())
+    }
+
+    /// A server that is known to have said more than its answer gets no other request.
+    fn check_trust(&self, link: &Link, ledger: &Ledger) -> Result<(), String> {
+        let Some(Arrival { mark: Some(mark), attempt, .. }) = self.arrivals.last() else {
+            return Ok(());
+        };
+        let to = ledger.requests[mark].attempts[*attempt].to;
+        if to.is_some_and(|to| link.up.left > to) {
+            return Err(format!("it said too much after {mark} and was trusted again"));
+        }
         Ok(())
     }
 
@@ -174,6 +187,7 @@ impl Server {
         &mut self,
         end: u64,
         trailers: &[(String, String)],
+        now: Instant,
         ledger: &mut Ledger,
     ) -> Result<(), String> {
         let arrival = self.arrivals.last_mut().ok_or("an end without a head")?;
@@ -195,6 +209,7 @@ impl Server {
             ledger.cover.note("trailers arrived");
         }
         request.attempts[arrival.attempt].is_whole = true;
+        request.attempts[arrival.attempt].last = now;
         Ok(())
     }
 

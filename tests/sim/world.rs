@@ -8,9 +8,9 @@ use super::engine::{Engine, Machine, Note, RECEIVE_SIZE_MAX};
 use super::ledger::Ledger;
 use super::link::{LinkNo, Phase, Side};
 use super::mouth::{Mouth, Say};
-use super::oracle;
 use super::server::Server;
 use super::setting::{DOORS, POOL_WORK, Setting, pool_name, pool_of, work_address};
+use super::verdict;
 use lychgate::base::id::ServerIndex;
 use lychgate::base::limits::AHEAD_SIZE_MAX;
 use lychgate::base::prng::Prng;
@@ -168,7 +168,7 @@ impl<M: Machine> World<M> {
         if self.steps > TURNS_MAX {
             self.engine.blame(String::from("the run does not end"));
         }
-        if let Err(why) = oracle::watch(&self.engine).and_then(|()| self.watch_ahead()) {
+        if let Err(why) = verdict::watch(&self.engine).and_then(|()| self.watch_ahead()) {
             self.engine.blame(why);
         }
     }
@@ -180,7 +180,7 @@ impl<M: Machine> World<M> {
             let Some(Actor::Client(client)) = self.actors.get(no) else { continue };
             // After the last answer what still comes is thrown away.
             if delivered > AHEAD_SIZE_MAX as u64 && !self.engine.links[no].is_shut {
-                let limit = oracle::ahead_limit(client, &self.ledger);
+                let limit = verdict::ahead_limit(client, &self.ledger);
                 if delivered > limit {
                     return Err(format!("link {no}: {delivered} bytes taken, {limit} at most"));
                 }
@@ -557,13 +557,13 @@ impl<M: Machine> World<M> {
             return self.engine.blame(format!("Drained {} times", self.drained));
         }
         let rest = self.engine.machine.rest();
-        if let Err(why) = rest.and_then(|()| oracle::check_log(&self.engine.log, &self.ledger)) {
+        if let Err(why) = rest.and_then(|()| verdict::check_log(&self.engine.log, &self.ledger)) {
             return self.engine.blame(why);
         }
         for (no, actor) in self.actors.iter().enumerate() {
             let Actor::Client(client) = actor else { continue };
             let link = &self.engine.links[no];
-            let judged = oracle::conclude(client, link, &self.engine.links, &mut self.ledger);
+            let judged = verdict::conclude(client, link, &self.engine.links, &mut self.ledger);
             if let Err(why) = judged {
                 return self.engine.blame(format!("client on link {no}: {why}"));
             }
