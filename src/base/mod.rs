@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod ascii;
+pub mod ending;
 pub mod id;
 pub mod limits;
 pub mod prng;

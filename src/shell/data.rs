@@ -4,13 +4,13 @@
 use crate::base::address::Address;
 use crate::base::id::{DoorId, ServerIndex};
 use crate::base::time::Instant;
-use crate::machine::listener::seam::{self, Effect, Input, Outbox};
+use crate::machine::listener::seam::{Effect, Input, Outbox};
 use crate::machine::listener::{Listener, Shared};
 use crate::machine::tally::Tally;
 use crate::plan::{EngineChoice, Plan};
 use crate::shell::logs::AccessSender;
 use crate::sys::clock;
-use crate::sys::engine::{Buffer, Choice, Completion, Counters, Ending, Engine};
+use crate::sys::engine::{Buffer, Choice, Completion, Counters, Engine};
 use crate::sys::errno::Error;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use nix::errno::Errno;
@@ -243,7 +243,7 @@ impl Thread {
                     engine.forward(to, buffer, range);
                 }
                 Effect::Connect { id, address } => engine.connect(id, &address),
-                Effect::End { id, how } => engine.end(id, ending(how)),
+                Effect::End { id, how } => engine.end(id, how),
                 Effect::Drained => self.phase = Phase::Drained,
             }
         }
@@ -305,15 +305,6 @@ impl Thread {
              or lower max_connections; connections wait in the kernel meanwhile",
             errno.desc(),
         );
-    }
-}
-
-const fn ending(how: seam::Ending) -> Ending {
-    match how {
-        seam::Ending::Shutdown => Ending::Shutdown,
-        seam::Ending::Flushed => Ending::Flushed,
-        seam::Ending::Now => Ending::Now,
-        seam::Ending::Reset => Ending::Reset,
     }
 }
 

@@ -148,7 +148,7 @@ fn a_pool_without_a_healthy_server_is_503_and_recovers() {
 }
 
 #[test]
-fn checks_come_from_one_thread_at_their_interval_and_are_no_clients_requests() {
+fn checks_come_at_their_interval_and_are_no_clients_requests() {
     each(|engine| {
         let (origin, _health) = switchable("ok");
         let gate =

@@ -1,6 +1,8 @@
 //! What the data plane hears and orders: the whole conversation between the machine of one
 //! listener thread and the engine under it.
 
+pub use crate::base::ending::Ending;
+
 use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
 use crate::plan::Plan;
@@ -63,21 +65,6 @@ pub enum Effect {
     End { id: SocketId, how: Ending },
     /// After `Draining`: no client connection is left.
     Drained,
-}
-
-/// How a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Write out the backlog, then `shutdown(SHUT_WR)`; reading goes on. No `Closed` follows:
-    /// a later `End` with another ending is owed.
-    Shutdown,
-    /// Write out the backlog, then shut down and close. `Closed` follows. `Now` or `Reset` may
-    /// still be ordered before it, to cut short a peer that does not read.
-    Flushed,
-    /// Shut down and close now; the backlog is dropped. `Closed` follows.
-    Now,
-    /// Close with a TCP reset, so that a truncated answer cannot look whole. `Closed` follows.
-    Reset,
 }
 
 /// Where a step leaves its orders. The owner clears `effects` after each step and `bytes` and

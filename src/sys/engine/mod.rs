@@ -17,6 +17,8 @@ mod store;
 mod tests;
 mod uring;
 
+pub use crate::base::ending::Ending;
+
 use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, SocketId};
 use crate::sys::errno::Error;
@@ -34,19 +36,6 @@ pub enum Choice {
     Auto,
     Uring,
     Epoll,
-}
-
-/// How a connection ends; each but `Shutdown` is followed by [`Completion::Closed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Write out the backlog, then `shutdown(SHUT_WR)`; reading goes on.
-    Shutdown,
-    /// Write out the backlog, then shut down and close.
-    Flushed,
-    /// Shut down and close now; the backlog is dropped.
-    Now,
-    /// Close with a TCP reset.
-    Reset,
 }
 
 /// Received bytes, to be seen by [`Engine::bytes`] until the next turn.
