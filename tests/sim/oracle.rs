@@ -293,7 +293,8 @@ fn check_own(
         return right(is_right || is_slow, fault.name);
     }
     let pool = if let Place::Pool(pool) = request.place { Some(pool) } else { None };
-    let (since, last) = (Instant(0), request.attempts.last());
+    // What went wrong before it came is no reason.
+    let (since, last) = (link.heard_at(request.start), request.attempts.last());
     match status {
         400 => right(request.spoilt == Some(Spoilt::BadChunk), "nothing is wrong with it"),
         404 if request.place == Place::NoHost => {
@@ -319,7 +320,7 @@ fn check_own(
             right(is_refused || is_lost, "no server failed")
         }
         503 => {
-            let is_sick = !ledger.sick.is_empty() || ledger.was_refused(POOL_ONE, since);
+            let is_sick = !ledger.sick.is_empty() || ledger.was_refused(POOL_ONE, Instant(0));
             let is_down = pool == Some(POOL_ONE) && ledger.setting.has_check && is_sick;
             let is_absent = pool == Some(POOL_WORK) && ledger.was_idle(since);
             right(is_down || is_absent, "there was a server")
@@ -403,7 +404,8 @@ fn check_late(
     links: &[Link],
     ledger: &Ledger,
 ) -> Result<(), String> {
-    let since = request.attempts.last().map_or(Instant(0), |attempt| attempt.at);
+    let begun = link.heard_at(request.start);
+    let since = request.attempts.last().map_or(begun, |attempt| attempt.at);
     // Connections that never came about are late after another limit.
     if pool.is_some_and(|pool| ledger.was_refused(pool, since)) {
         return right(said.0 >= nanos(CONNECT_TIMEOUT), "no connection was late");

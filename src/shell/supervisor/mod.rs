@@ -29,7 +29,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// When a listener that follows a dead one looks at its sockets again, after its start. A dead
+/// process's io_uring accepts are taken down some time after it (milliseconds, more under load),
+/// and until then a new connection may wake them instead of the successor, which then would not
+/// hear of it before the next one. Accepting anew takes what waits.
+const SWEEPS: [Duration; 4] = [
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(2),
+];
 /// Messages taken from the listener in one turn.
 const FRAMES_PER_TURN: usize = 64;
 
@@ -78,6 +89,8 @@ struct Supervisor {
     open_files: Option<Limit>,
     access_log: Option<Arc<OwnedFd>>,
     listener: Option<Listener>,
+    /// See [`SWEEPS`]; the latest first.
+    sweeps: Vec<Instant>,
     commands: BTreeMap<CommandId, Slot>,
     /// Where pools' processes are, as every listener is to know.
     served: BTreeMap<String, Address>,
@@ -150,6 +163,7 @@ impl Supervisor {
             self.commands.values().filter_map(|slot| slot.running.as_ref()?.probe.as_ref());
         let deadline =
             probes.map(probe::Probe::deadline).fold(self.machine.deadline(), Instant::min);
+        let deadline = self.sweeps.last().map_or(deadline, |sweep| deadline.min(*sweep));
         let timeout = (deadline != Instant::NEVER).then(|| deadline.since(now));
         poll::wait(&watched, timeout, ready).map_err(|error| format!("waiting: {error}"))?;
         drop(watched);
@@ -160,7 +174,17 @@ impl Supervisor {
             self.hear(now, *source);
         }
         self.probe(now, &told);
+        self.sweep(now);
         Ok(())
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let before = self.sweeps.len();
+        self.sweeps.retain(|sweep| *sweep > now);
+        if self.sweeps.len() < before && !self.machine.is_ending() {
+            let doors = self.plan_doors.clone();
+            self.tell_open(&doors);
+        }
     }
 
     fn watched(&self) -> (Vec<Source>, Vec<(BorrowedFd<'_>, Interest)>) {
@@ -202,7 +226,7 @@ impl Supervisor {
                     self.lose_listener(&error.to_string());
                 }
             }
-            Source::ListenerExit => self.listener_exited(),
+            Source::ListenerExit => self.listener_exited(now),
             Source::CommandOutput(id) => self.read_output(now, id),
             Source::CommandExit(id) => self.command_exited(now, id),
             Source::CommandProbe(_) => {}
@@ -283,7 +307,7 @@ impl Supervisor {
         }
     }
 
-    fn listener_exited(&mut self) {
+    fn listener_exited(&mut self, now: Instant) {
         let Some(listener) = &self.listener else { return };
         match listener.child.try_wait() {
             Ok(None) => return,
@@ -294,6 +318,8 @@ impl Supervisor {
             Err(error) => tracing::error!("listener: waiting for it: {error}"),
         }
         self.listener = None;
+        // The next one starts at once, or later, when nothing is left of this one.
+        self.sweeps = SWEEPS.iter().rev().map(|after| now + *after).collect();
         self.inputs.push_back(Input::Exited { child: machine::Child::Listener });
     }
 

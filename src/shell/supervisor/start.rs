@@ -65,6 +65,7 @@ impl Supervisor {
             open_files,
             access_log,
             listener: None,
+            sweeps: Vec::new(),
             commands: BTreeMap::new(),
             served: BTreeMap::new(),
             commands_named: 0,
