@@ -16,7 +16,7 @@ use lychgate::sys::socket;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ impl Counted {
         let text = format!(
             "[[listen]]\naddress = \"{address}\"\n[[site]]\nname = \"all\"\n\
              [[site.route]]\npath = \"/app\"\npool = \"app\"\n\
-             [pool.app]\nservers = [\"{}\"]\n",
+             [pool.app]\nservers = [\"{}\"]\n\
+             [pool.app.upstream]\nidle_timeout = \"10m\"\n",
             origin.address
         );
         let plan = Arc::new(config::parse(&text, "test").unwrap());
@@ -128,11 +129,7 @@ fn ask(stream: &mut TcpStream, request: &[u8], end: &[u8]) {
     let mut seen = Vec::new();
     let mut piece = [0; 16 * 1024];
     while !seen.ends_with(end) {
-        let size = match stream.read(&mut piece) {
-            // A ring that this thread once had is torn down by a signal-like interruption.
-            Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
-            size => size.unwrap(),
-        };
+        let size = stream.read(&mut piece).unwrap();
         assert!(size > 0, "closed after {:?}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&piece[..size]);
     }

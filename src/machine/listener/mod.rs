@@ -296,7 +296,11 @@ impl Listener {
         self.limits = plan.server.limits;
         self.plan = Some(plan);
         self.check_due = now;
-        // Every wait may have become shorter than its key sleeps.
+        self.watch_all(now);
+    }
+
+    /// Puts every key into the wheel anew: a wait may have become shorter than its key sleeps.
+    fn watch_all(&mut self, now: Instant) {
         let ids: Vec<SocketId> = self
             .sockets
             .iter()
@@ -332,6 +336,8 @@ impl Listener {
 
     fn drain(&mut self, now: Instant, out: &mut Outbox) {
         self.is_draining = true;
+        self.shortest = self.shortest.min(timing::FAREWELL_MAX);
+        self.watch_all(now);
         let idle: Vec<u32> = self
             .clients
             .iter()
@@ -339,7 +345,14 @@ impl Listener {
             .map(|(c, _, _)| c)
             .collect();
         for c in idle {
-            self.close_client(now, c, Ending::Flushed, out);
+            // Its next request may be on its way. Closing on it would send a reset, which could
+            // overtake the answer before it; but who says nothing need not be waited for long.
+            let client = self.client_mut(c);
+            client.phase = Phase::Lingering;
+            client.since = now - timing::LINGER_MAX.saturating_sub(timing::FAREWELL_MAX);
+            let id = client.socket;
+            out.effects.push(Effect::End { id, how: Ending::Shutdown });
+            self.settle(now, c, out);
         }
         self.notice_drained(out);
     }

@@ -11,7 +11,9 @@ use crate::plan::{Limits, Plan};
 use core::time::Duration;
 
 /// How long a client whose last answer is on its way may go on sending before we close.
-const LINGER_MAX: Duration = Duration::from_secs(5);
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(5);
+/// The same for a client that was idle when a drain began.
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// A client that does not read is looked at so often.
 const RATE_PERIOD: Duration = Duration::from_secs(2);
 /// Its rate counts only after so long: the kernel tells of progress in large steps.

@@ -44,12 +44,11 @@ impl Count {
 }
 
 fn tally_value(tally: &Tally) -> Value {
-    json!({
-        "connections_accepted": tally.connections_accepted,
-        "connections_refused": tally.connections_refused,
-        "connections_open": tally.connections_open,
-        "requests": tally.requests,
-    })
+    let mut fields = Map::new();
+    tally.each(|name, count| {
+        fields.insert(name.to_owned(), json!(count));
+    });
+    Value::Object(fields)
 }
 
 fn engine_value(engine: Counters) -> Value {
@@ -61,6 +60,7 @@ fn engine_value(engine: Counters) -> Value {
         "buffers_exhausted": engine.buffers_exhausted,
         "rearms": engine.rearms,
         "sends_short": engine.sends_short,
+        "accepts_paused": engine.accepts_paused,
     })
 }
 
@@ -98,12 +98,13 @@ mod tests {
     fn threads_are_shown_in_order_and_summed() {
         let mut count = Count::default();
         count.begin(2, Loss { dropped: 3, unwritten: 0 });
-        let tally = Tally { requests: 5, ..Tally::default() };
+        let tally = Tally { requests: 5, retries: 1, ..Tally::default() };
         let engine = Counters { enters: 2, ..Counters::default() };
         assert_eq!(count.add(1, &tally, &engine), None);
         let line = count.add(0, &tally, &engine).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["requests"]["requests"], 10);
+        assert_eq!(line["requests"]["retries"], 2);
         assert_eq!(line["engine"]["enters"], 4);
         assert_eq!(line["access_log"]["dropped"], 3);
         assert_eq!(line["threads"][0]["thread"], 0);

@@ -44,8 +44,10 @@ fn engines() -> &'static [Engine] {
 /// Whether this kernel gives us a ring at all; said loudly, once, when it does not.
 pub(crate) fn has_uring() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| match io_uring::IoUring::new(4) {
-        Ok(_) => true,
+    // On a thread of its own: the end of a ring interrupts system calls of the thread that had it.
+    let probe = || std::thread::spawn(|| io_uring::IoUring::new(4).map(drop)).join().unwrap();
+    *HAS.get_or_init(|| match probe() {
+        Ok(()) => true,
         Err(cause) => {
             note(&format!(
                 "SKIPPED: every test of the uring engine: io_uring_setup: {cause}. Run where \
