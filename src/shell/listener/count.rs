@@ -44,12 +44,11 @@ impl Count {
 }
 
 fn tally_value(tally: &Tally) -> Value {
-    json!({
-        "connections_accepted": tally.connections_accepted,
-        "connections_refused": tally.connections_refused,
-        "connections_open": tally.connections_open,
-        "requests": tally.requests,
-    })
+    let mut counters = Map::new();
+    tally.each(|name, count| {
+        counters.insert(name.to_owned(), json!(count));
+    });
+    Value::Object(counters)
 }
 
 fn engine_value(engine: Counters) -> Value {
@@ -93,6 +92,21 @@ fn add(total: &mut Value, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::cause::Cause;
+
+    #[test]
+    fn every_counter_of_the_machine_is_shown_and_summed() {
+        let mut tally = Tally { retries: 2, ..Tally::default() };
+        tally.answered(503);
+        tally.blame(Cause::StartFailed);
+        let mut count = Count::default();
+        count.begin(2, Loss::default());
+        count.add(0, &tally, &Counters::default());
+        let line = count.add(1, &tally, &Counters::default()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        tally.each(|name, one| assert_eq!(line["requests"][name], one * 2, "{name}"));
+        assert_eq!(line["requests"]["start-failed"], 2);
+    }
 
     #[test]
     fn threads_are_shown_in_order_and_summed() {
