@@ -13,7 +13,7 @@ use std::io::{stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A front door for web applications: listens, queues and relays requests to them.
+/// A front door for web applications: listens, routes, relays requests to them, and starts them.
 ///
 /// Without a command it runs a demonstration application and serves it on
 /// <http://127.0.0.1:8080/>.

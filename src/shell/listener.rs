@@ -45,11 +45,11 @@ pub fn run() -> Result<(), String> {
     let frames = read_frames(Arc::clone(&control))?;
     let log = AccessLog::start().map_err(|e| say("starting the access log")(e.to_string()))?;
     let outcome = Listener::begin(Arc::clone(&control), frames, log).and_then(Listener::serve);
-    if let Err(why) = &outcome {
-        // The supervisor may be what has gone.
-        let _ = control::tell(control.as_fd(), &FromListener::Failed { why: why.clone() });
-    }
-    outcome
+    outcome.map_err(|why| {
+        let told = control::tell(control.as_fd(), &FromListener::Failed { why: why.clone() });
+        // The supervisor logs it. Where that is what has gone, nobody else would.
+        if told.is_ok() { String::new() } else { why }
+    })
 }
 
 /// A thread of its own, because threads' reports and the supervisor's frames are awaited together.

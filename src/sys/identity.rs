@@ -12,6 +12,9 @@ pub struct Identity {
     pub gid: u32,
     /// Supplementary groups, with `gid` among them.
     pub groups: Vec<u32>,
+    pub name: String,
+    /// Home directory.
+    pub home: String,
 }
 
 /// Whether this process may take on identities at all.
@@ -20,15 +23,25 @@ pub fn is_root() -> bool {
 }
 
 impl Identity {
-    /// The user of this name in the system's database; `None` when there is none.
+    /// The user of this name, else of this number, in the system's database (passwd(5)); `None`
+    /// when there is none.
     pub fn named(name: &str) -> Result<Option<Self>> {
-        let Some(user) = User::from_name(name)? else { return Ok(None) };
-        let text = CString::new(name)?;
+        let numbered = || match name.parse() {
+            Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+            Err(_) => Ok(None),
+        };
+        let Some(user) = User::from_name(name)?.map_or_else(numbered, |user| Ok(Some(user)))?
+        else {
+            return Ok(None);
+        };
+        let text = CString::new(user.name.as_str())?;
         let groups = getgrouplist(&text, user.gid)?;
         Ok(Some(Self {
             uid: user.uid.as_raw(),
             gid: user.gid.as_raw(),
             groups: groups.into_iter().map(Gid::as_raw).collect(),
+            name: user.name,
+            home: user.dir.to_str().unwrap_or("/").to_owned(),
         }))
     }
 
@@ -69,10 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_name() {
+    fn users_are_found_by_name_and_by_number() {
         let root = Identity::named("root").unwrap().unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(root.groups.contains(&0));
+        assert_eq!((root.name.as_str(), root.home.as_str()), ("root", "/root"));
+        assert_eq!(Identity::named("0").unwrap(), Some(root));
+        assert_eq!(Identity::named("4123456789").unwrap(), None);
         assert_eq!(Identity::named("no-such-user-of-lychgate").unwrap(), None);
         assert!(!matches!(Identity::named("root\0x"), Ok(Some(_))));
     }

@@ -83,6 +83,19 @@ fn explain_bind(error: &io::Error) -> Error {
     error.with_remedy(remedy)
 }
 
+fn explain_bind_path(error: &io::Error) -> Error {
+    let error = Error::of("bind", error);
+    let remedy = match error.errno {
+        Errno::ENOENT | Errno::ENOTDIR => "Make the folder first, or choose another path.",
+        Errno::EACCES | Errno::EROFS => {
+            "This user may not write to the folder: change its rights or choose another path."
+        }
+        Errno::EADDRINUSE => "Another program listens there: stop it or choose another path.",
+        _ => "",
+    };
+    error.with_remedy(remedy)
+}
+
 fn bind_unix(path: &Path) -> Result<Socket, Error> {
     let address = SockAddr::unix(path).map_err(Error::by("encoding the socket path"))?;
     let kind = Type::STREAM.nonblocking().cloexec();
@@ -90,9 +103,9 @@ fn bind_unix(path: &Path) -> Result<Socket, Error> {
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             remove_stale(path, &address)?;
-            socket.bind(&address).map_err(|error| explain_bind(&error))?;
+            socket.bind(&address).map_err(|error| explain_bind_path(&error))?;
         }
-        bound => bound.map_err(|error| explain_bind(&error))?,
+        bound => bound.map_err(|error| explain_bind_path(&error))?,
     }
     fs::set_permissions(path, fs::Permissions::from_mode(UNIX_MODE)).map_err(Error::by("chmod"))?;
     Ok(socket)
@@ -170,5 +183,18 @@ mod tests {
         let kept = listen(&address, 4, false).unwrap_err();
         assert_eq!(kept.errno, Errno::EADDRINUSE);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_socket_without_a_folder_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none/app.sock");
+        let error =
+            listen(&Address::Unix(path.to_str().unwrap().to_owned()), 4, false).unwrap_err();
+        assert_eq!(error.errno, Errno::ENOENT);
+        assert!(error.to_string().contains("Make the folder"), "{error}");
+        // A path has no privileged ports.
+        let denied = explain_bind_path(&io::Error::from_raw_os_error(Errno::EACCES as i32));
+        assert!(!denied.to_string().contains("port"), "{denied}");
     }
 }

@@ -55,7 +55,7 @@ fn an_application_that_dies_is_started_again() {
             assert_eq!(gate.get("/crash").status(), 502, "{bind}");
             let second = told(&gate);
             assert_ne!(first["pid"], second["pid"], "{bind}");
-            gate.wait_log(&["app", "3"]);
+            gate.wait_log(&["WARN", "pool app", "ended by itself", "exit code 3"]);
         }
     });
 }
@@ -78,8 +78,17 @@ fn an_application_that_does_not_listen_in_time_is_ended_and_said_so() {
         let pool = "[pool.app]\ncommand = [\"sleep\", \"1000\"]\nbind = \"port\"\n\
                     [pool.app.lifecycle]\nstartup_limit = \"500ms\"\n";
         let gate = Recipe::new(engine).site("/", "app").text(pool).start();
-        gate.wait_log(&["app", "startup_limit"]);
+        gate.wait_log(&["app", "startup_limit", "refused", "Make it listen on 127.0.0.1"]);
         assert_eq!(gate.get("/").status(), 503);
+    });
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_what_to_check() {
+    each(|engine| {
+        let pool = "[pool.app]\ncommand = [\"./no-such-program\"]\n";
+        let gate = Recipe::new(engine).site("/", "app").text(pool).start();
+        gate.wait_log(&["pool app: starting ./no-such-program:", "No such file", "it is there"]);
     });
 }
 

@@ -44,11 +44,11 @@ impl Count {
 }
 
 fn tally_value(tally: &Tally) -> Value {
-    let mut fields = Map::new();
+    let mut counters = Map::new();
     tally.each(|name, count| {
-        fields.insert(name.to_owned(), json!(count));
+        counters.insert(name.to_owned(), json!(count));
     });
-    Value::Object(fields)
+    Value::Object(counters)
 }
 
 fn engine_value(engine: Counters) -> Value {
@@ -60,7 +60,6 @@ fn engine_value(engine: Counters) -> Value {
         "buffers_exhausted": engine.buffers_exhausted,
         "rearms": engine.rearms,
         "sends_short": engine.sends_short,
-        "accepts_paused": engine.accepts_paused,
     })
 }
 
@@ -93,18 +92,32 @@ fn add(total: &mut Value, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::cause::Cause;
+
+    #[test]
+    fn every_counter_of_the_machine_is_shown_and_summed() {
+        let mut tally = Tally { retries: 2, ..Tally::default() };
+        tally.answered(503);
+        tally.blame(Cause::StartFailed);
+        let mut count = Count::default();
+        count.begin(2, Loss::default());
+        count.add(0, &tally, &Counters::default());
+        let line = count.add(1, &tally, &Counters::default()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        tally.each(|name, one| assert_eq!(line["requests"][name], one * 2, "{name}"));
+        assert_eq!(line["requests"]["start-failed"], 2);
+    }
 
     #[test]
     fn threads_are_shown_in_order_and_summed() {
         let mut count = Count::default();
         count.begin(2, Loss { dropped: 3, unwritten: 0 });
-        let tally = Tally { requests: 5, retries: 1, ..Tally::default() };
+        let tally = Tally { requests: 5, ..Tally::default() };
         let engine = Counters { enters: 2, ..Counters::default() };
         assert_eq!(count.add(1, &tally, &engine), None);
         let line = count.add(0, &tally, &engine).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["requests"]["requests"], 10);
-        assert_eq!(line["requests"]["retries"], 2);
         assert_eq!(line["engine"]["enters"], 4);
         assert_eq!(line["access_log"]["dropped"], 3);
         assert_eq!(line["threads"][0]["thread"], 0);

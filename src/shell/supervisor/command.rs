@@ -10,7 +10,7 @@ use crate::machine::supervisor::CommandId;
 use crate::plan::{Bind, Command};
 use crate::sys::identity::Identity;
 use crate::sys::port;
-use crate::sys::process::{self, Child, Launch, Program};
+use crate::sys::process::{self, Child, Failure, Launch, Program};
 use crate::sys::rlimit::Limit;
 use crate::sys::socket;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +54,8 @@ pub(super) struct Running {
     pub(super) address: Address,
     pub(super) probe: Option<Probe>,
     pub(super) output: Option<Output>,
+    /// Its end is our wish.
+    pub(super) is_ending: bool,
     /// For `bind = "fd"`: the socket that the application was given.
     listening: Option<OwnedFd>,
 }
@@ -80,7 +82,7 @@ impl Slot {
                 .replace("{fd}", &place.descriptor)
         };
         let argv: Vec<String> = self.command.argv.iter().map(fill).collect();
-        let environment = self.environment(&place);
+        let environment = self.environment(&place, ground.identity);
         let (out, into) = std::io::pipe().map_err(|error| format!("opening a pipe: {error}"))?;
         let is_ourselves = self.command.argv.first().is_some_and(|word| word == "{self}");
         let launch = Launch {
@@ -98,7 +100,8 @@ impl Slot {
             ends_with_parent: true,
             wants_listen_pid: place.listening.is_some(),
         };
-        let child = launch.start().map_err(|why| format!("{why} ({})", argv[0]))?;
+        let child =
+            launch.start().map_err(|why| format!("{}: {why}. {}", argv[0], remedy(&why)))?;
         let output = Output::new(out.into()).map_err(|error| format!("reading it: {error}"))?;
         let probe = Probe::new(place.address.clone(), self.command.ready.clone(), now);
         self.running = Some(Running {
@@ -106,6 +109,7 @@ impl Slot {
             address: place.address,
             probe: Some(probe),
             output: Some(output),
+            is_ending: false,
             listening: place.listening,
         });
         Ok(())
@@ -153,8 +157,8 @@ impl Slot {
         Ok(Place { address, listening: Some(listening), port: empty(), socket: path, descriptor })
     }
 
-    /// The supervisor's own, then the pool's, then what tells it its place.
-    fn environment(&self, place: &Place) -> Vec<(String, String)> {
+    /// The supervisor's own, then who it runs as, then the pool's, then what tells it its place.
+    fn environment(&self, place: &Place, identity: Option<&Identity>) -> Vec<(String, String)> {
         let inherited = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| !NOT_PASSED_ON.contains(&name.as_str()));
@@ -168,8 +172,14 @@ impl Slot {
             Bind::Unix => ("LYCHGATE_SOCKET", place.socket.clone()),
             Bind::Fd => ("LISTEN_FDS", "1".to_owned()),
         };
+        // Else it would look for its files in the home of whoever started the supervisor.
+        let who = identity.into_iter().flat_map(|Identity { name, home, .. }| {
+            [("HOME", home), ("USER", name), ("LOGNAME", name)]
+                .map(|(variable, value)| (variable.to_owned(), value.clone()))
+        });
         let ours = own.into_iter().chain([told]).map(|(name, value)| (name.to_owned(), value));
-        let all = inherited.chain(self.command.environment.iter().cloned()).chain(ours);
+        let written = self.command.environment.iter().cloned();
+        let all = inherited.chain(who).chain(written).chain(ours);
         let mut named = std::collections::BTreeMap::new();
         named.extend(all);
         named.into_iter().collect()
@@ -186,6 +196,30 @@ impl Slot {
     }
 }
 
+/// What helps against a start that failed. A program that is in no folder of PATH shows as a lack
+/// of rights where one of the folders may not be entered.
+fn remedy(why: &Failure) -> &'static str {
+    match why.step {
+        "execute it" => {
+            "Check that it is there (in PATH, unless it has a slash), and that the user whom it runs \
+             as may execute it and enter the folders above it"
+        }
+        "change to its folder" => {
+            "Check working_directory, and that the user whom the process runs as may enter it"
+        }
+        _ => "Check the limits of this machine and of the service",
+    }
+}
+
+/// How a process that does not get ready is made to.
+pub(super) const fn advice(bind: Bind) -> &'static str {
+    match bind {
+        Bind::Port => "Make it listen on 127.0.0.1 where PORT or {port} says",
+        Bind::Unix => "Make it listen where LYCHGATE_SOCKET or {socket} says",
+        Bind::Fd => "Make it accept on descriptor {fd}, and answer ready.path",
+    }
+}
+
 /// Looked for where the application's own environment says.
 fn named(environment: &[(String, String)]) -> Program {
     let path = environment.iter().find(|(name, _)| name == "PATH");
@@ -199,4 +233,46 @@ pub(super) fn is_same(left: &Command, right: &Command) -> bool {
     let mut right = right.clone();
     (right.startup_limit, right.shutdown_limit) = (*startup_limit, *shutdown_limit);
     *left == right
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn who_it_runs_as_stands_in_its_environment_unless_the_pool_says_otherwise() {
+        let pool = "app".to_owned();
+        let command = Command {
+            argv: vec!["app".into()],
+            bind: Bind::Port,
+            working_directory: None,
+            environment: vec![("USER".into(), "written".into())],
+            ready: None,
+            startup_limit: Duration::from_secs(1),
+            shutdown_limit: Duration::from_secs(1),
+        };
+        let slot = Slot { id: CommandId(1), pool, command, generation: 1, running: None };
+        let place = Place {
+            address: Address::Unix("/a.sock".into()),
+            listening: None,
+            port: "7".into(),
+            socket: String::new(),
+            descriptor: String::new(),
+        };
+        let identity = Identity {
+            uid: 7,
+            gid: 7,
+            groups: vec![7],
+            name: "shop".into(),
+            home: "/srv/shop".into(),
+        };
+        let environment = slot.environment(&place, Some(&identity));
+        for (name, value) in
+            [("HOME", "/srv/shop"), ("LOGNAME", "shop"), ("USER", "written"), ("PORT", "7")]
+        {
+            let stands = environment.iter().find(|(other, _)| other == name);
+            assert_eq!(stands.map(|(_, value)| value.as_str()), Some(value), "{name}");
+        }
+    }
 }

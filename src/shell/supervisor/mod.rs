@@ -338,7 +338,15 @@ impl Supervisor {
                 output.finish(now, &mut |line| tracing::info!("pool {pool}: {line}"));
             }
         }
-        tracing::info!("pool {pool}: process {} ended: {ended}", running.child.pid());
+        let pid = running.child.pid();
+        if running.is_ending || self.machine.is_ending() {
+            tracing::info!("pool {pool}: process {pid} ended: {ended}");
+        } else {
+            tracing::warn!(
+                "pool {pool}: process {pid} ended by itself: {ended}. It is started again; what it \
+                 wrote before says why, if anything does"
+            );
+        }
         slot.clear();
         self.inputs.push_back(Input::Exited { child: machine::Child::Command(id) });
     }

@@ -1,6 +1,6 @@
 //! Carrying out what the machine orders.
 
-use super::command::Ground;
+use super::command::{Ground, advice};
 use super::runtime::Runtime;
 use super::{Listener, Supervisor};
 use crate::base::time::Instant;
@@ -124,7 +124,7 @@ impl Supervisor {
             return Err(format!("starting command {}: it is not known", id.0));
         };
         let started = slot.start(&ground, now);
-        started.map_err(|why| format!("pool {}: starting its process: {why}", slot.pool))?;
+        started.map_err(|why| format!("pool {}: starting {why}", slot.pool))?;
         let pid = slot.running.as_ref().map_or(0, |running| running.child.pid());
         tracing::info!(
             "pool {}: process {pid} started: {}",
@@ -154,6 +154,7 @@ impl Supervisor {
         let Some(slot) = self.commands.get_mut(&id) else { return };
         let Some(running) = &mut slot.running else { return };
         running.probe = None;
+        running.is_ending = true;
         if let Err(error) = running.child.terminate() {
             tracing::error!("pool {}: ending its process: {error}", slot.pool);
         }
@@ -168,8 +169,11 @@ impl Supervisor {
             Child::Command(id) => {
                 let Some(slot) = self.commands.get_mut(&id) else { return };
                 let Some(running) = &mut slot.running else { return };
+                running.is_ending = true;
                 let probe = running.probe.take();
                 let obstacle = probe.map(|probe| probe.obstacle).unwrap_or_default();
+                let advice = advice(slot.command.bind);
+                let obstacle = format!("{}: {obstacle}. {advice}", running.address);
                 let limit =
                     format!(" (lifecycle.startup_limit = {:?})", slot.command.startup_limit);
                 (format!("pool {}", slot.pool), Some(&running.child), limit, obstacle)

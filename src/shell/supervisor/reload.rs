@@ -4,7 +4,7 @@ use super::command::{Slot, is_same};
 use super::{Origin, Supervisor, start};
 use crate::machine::supervisor::{CommandId, Input, Wanted};
 use crate::plan::diff::{self, Change};
-use crate::plan::{Plan, Source};
+use crate::plan::{AccessLog, Plan, Source};
 use crate::shell::config::{self, Loaded};
 use crate::shell::control::ToListener;
 use crate::shell::logs::operational;
@@ -106,6 +106,10 @@ impl Supervisor {
     }
 
     pub(super) fn reopen_log(&mut self) {
+        if self.loaded.plan.server.log.access == AccessLog::Off {
+            tracing::info!("reopening the access log: there is none (server.log.access)");
+            return;
+        }
         match start::open_access_log(&self.loaded.plan.server.log.access) {
             Ok(log) => {
                 self.access_log = log;

@@ -134,7 +134,17 @@ pub(super) fn open_access_log(log: &AccessLog) -> Result<Option<Arc<OwnedFd>>, S
             .map_err(|error| format!("opening the access log on standard output: {error}"))?,
         AccessLog::File(path) => open_log_file(path)
             .map_err(|error| {
-                format!("opening the access log {path} (server.log.access): {error}. Check the folder and its rights")
+                let remedy = match error.raw_os_error() {
+                    Some(nix::libc::ELOOP) => {
+                        "It is a symbolic link: name the file that it leads to"
+                    }
+                    Some(nix::libc::ENXIO) => {
+                        "It is a pipe that nobody reads: start its reader first"
+                    }
+                    Some(nix::libc::EISDIR) => "Name a file in it",
+                    _ => "Check that its folder is there and that this user may write to it",
+                };
+                format!("opening the access log {path} (server.log.access): {error}. {remedy}")
             })?
             .into(),
     };

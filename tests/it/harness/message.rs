@@ -74,7 +74,14 @@ impl<S: Read> Reader<S> {
     /// Reads once; `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
         let mut piece = [0; 16 * 1024];
-        let size = self.stream.read(&mut piece)?;
+        let size = loop {
+            // A read with a timeout is not taken up again after a signal (signal(7)), such as a stop
+            // of the whole run.
+            match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.held.extend_from_slice(&piece[..size]);
         Ok(size > 0)
     }
