@@ -213,6 +213,9 @@ fn probe<'a>(
         return None;
     }
     let probe = section.section(name, faults);
+    if !section.has_table(name) {
+        return None;
+    }
     let path = probe.text("path", faults).and_then(|path| read(&path, name::probe, faults));
     let timeout = probe.duration("timeout", faults);
     Some((path, probe, timeout))

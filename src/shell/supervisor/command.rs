@@ -100,8 +100,9 @@ impl Slot {
             ends_with_parent: true,
             wants_listen_pid: place.listening.is_some(),
         };
-        let child =
-            launch.start().map_err(|why| format!("{}: {why}. {}", argv[0], remedy(&why)))?;
+        let child = launch
+            .start()
+            .map_err(|why| format!("{}: {why}. {}", argv[0], remedy(&why, &self.command)))?;
         let output = Output::new(out.into()).map_err(|error| format!("reading it: {error}"))?;
         let probe = Probe::new(place.address.clone(), self.command.ready.clone(), now);
         self.running = Some(Running {
@@ -198,16 +199,18 @@ impl Slot {
 
 /// What helps against a start that failed. A program that is in no folder of PATH shows as a lack
 /// of rights where one of the folders may not be entered.
-fn remedy(why: &Failure) -> &'static str {
-    match why.step {
-        "execute it" => {
-            "Check that it is there (in PATH, unless it has a slash), and that the user whom it runs \
-             as may execute it and enter the folders above it"
+fn remedy(why: &Failure, command: &Command) -> String {
+    match (why.step, &command.working_directory) {
+        ("execute it", _) => {
+            "Check that it is there (in PATH, unless it has a slash), and that the \
+             user whom it runs as may execute it and enter the folders above it"
+                .to_owned()
         }
-        "change to its folder" => {
-            "Check working_directory, and that the user whom the process runs as may enter it"
-        }
-        _ => "Check the limits of this machine and of the service",
+        ("change to its folder", Some(folder)) => format!(
+            "Check working_directory = \"{folder}\", and that the user whom the process runs as \
+             may enter it"
+        ),
+        _ => "Check the limits of this machine and of the service".to_owned(),
     }
 }
 

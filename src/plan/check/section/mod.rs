@@ -87,6 +87,10 @@ impl<'a> Section<'a> {
         self.table.find(name).is_some()
     }
 
+    pub(super) fn has_table(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| matches!(value.kind, Kind::Table(_)))
+    }
+
     /// Something that only the whole file can tell is missing here.
     pub(super) fn lacks(
         &self,

@@ -3,7 +3,7 @@
 use super::{Section, Text, join, mistyped};
 use crate::plan::check::name::quoted;
 use crate::plan::fault::{Faults, Nature, nearest};
-use crate::plan::keys::{Absent, Form, Key};
+use crate::plan::keys::{self, Absent, Form, Key};
 use crate::plan::raw::{Kind, Value};
 use crate::plan::units;
 use alloc::format;
@@ -185,7 +185,12 @@ impl<'a> Section<'a> {
     }
 
     fn require(&self, key: &Key, name: &str, faults: &mut Faults) {
-        if key.absent == Absent::Fault {
+        // One mistake is told once: a misspelt key is told where it stands.
+        let is_misspelt = self.table.entries.iter().any(|entry| {
+            keys::find(self.schema, &entry.name).is_none()
+                && nearest(&entry.name, keys::names(self.schema)) == Some(name)
+        });
+        if key.absent == Absent::Fault && !is_misspelt {
             self.lacks(name, faults, || {
                 let doc = key.doc.trim_end_matches('.');
                 (format!("{name} is missing"), format!("add {name} = \"...\": {doc}"))

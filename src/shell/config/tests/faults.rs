@@ -230,6 +230,22 @@ proptest! {
     }
 }
 
+/// Told twice, a mistake looks like two, and the second remedy is wrong.
+#[test]
+fn one_mistake_is_told_once() {
+    for (written, mistake) in [
+        ("address = \"0.0.0.0:8080\"\nbacklog", "adress = \"0.0.0.0:9090\"\nbacklog"),
+        ("ready = { path = \"/\", timeout = \"1s\" }", "ready = \"/\""),
+        ("ready = { path = \"/\", timeout = \"1s\" }", "ready = { pth = \"/\" }"),
+        ("path = \"/api\"", "pth = \"/api\""),
+    ] {
+        let text = FULL.replacen(written, mistake, 1).replace("listen = [\"0.0.0.0:8080\"]", "");
+        assert!(text.contains(mistake), "{written}");
+        let report = parse(&text, "a").unwrap_err();
+        assert_eq!(report.complaints.len(), 1, "{report}");
+    }
+}
+
 /// What a configuration is made of, and what it should not be made of.
 fn words() -> Vec<String> {
     let paths = KEYS.iter().map(|key| format!("{} ", key.path.replace("NAME", "a")));
