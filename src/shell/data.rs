@@ -53,6 +53,12 @@ pub enum Message {
         server: ServerIndex,
         address: Option<Address>,
     },
+    /// What the thread that checks holds a server to be.
+    Judged {
+        pool: String,
+        address: Address,
+        is_well: bool,
+    },
     /// Stop accepting, finish what runs; `Report::Drained` follows, then the thread ends.
     Drain,
     /// End now.
@@ -77,6 +83,13 @@ pub enum Report {
     },
     Drained {
         thread: u16,
+    },
+    /// A check of this thread ended; the others are to be told.
+    Judged {
+        thread: u16,
+        pool: String,
+        address: Address,
+        is_well: bool,
     },
     Counters {
         thread: u16,
@@ -244,6 +257,13 @@ impl Thread {
                 }
                 Effect::Connect { id, address } => engine.connect(id, &address),
                 Effect::End { id, how } => engine.end(id, how),
+                Effect::Judge { pool, address, is_well, has_changed } => {
+                    if has_changed {
+                        tell_verdict(&pool, &address, is_well);
+                    }
+                    let (thread, address) = (self.number, Address::clone(&address));
+                    let _ = self.reports.send(Report::Judged { thread, pool, address, is_well });
+                }
                 Effect::Drained => self.phase = Phase::Drained,
             }
         }
@@ -275,6 +295,9 @@ impl Thread {
             Message::Served { pool, server, address } => {
                 self.step(Input::Served { pool, server, address });
             }
+            Message::Judged { pool, address, is_well } => {
+                self.step(Input::Judged { pool, address, is_well });
+            }
             Message::Drain => {
                 for door in self.doors.drain(..) {
                     self.engine.shut(door);
@@ -304,6 +327,16 @@ impl Thread {
             "accepting connections: {} ({errno:?}). Raise the limit on open files (LimitNOFILE=) \
              or lower max_connections; connections wait in the kernel meanwhile",
             errno.desc(),
+        );
+    }
+}
+
+fn tell_verdict(pool: &str, address: &Address, is_well: bool) {
+    if is_well {
+        tracing::info!("pool {pool}: {address} passes its checks again and is used");
+    } else {
+        tracing::warn!(
+            "pool {pool}: {address} failed its checks and is not used until it passes them again"
         );
     }
 }

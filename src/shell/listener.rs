@@ -247,6 +247,13 @@ impl Listener {
                 self.drained += 1;
                 Ok(())
             }
+            Some(Report::Judged { thread: checker, pool, address, is_well }) => {
+                let others = (0..).zip(&self.threads).filter(|(thread, _)| *thread != checker);
+                others.map(|(thread, _)| thread).try_for_each(|thread| {
+                    let (pool, address) = (pool.clone(), address.clone());
+                    self.tell(thread, Message::Judged { pool, address, is_well })
+                })
+            }
             Some(Report::Counters { thread, tally, engine }) => {
                 match self.count.add(thread, &tally, &engine) {
                     Some(json) => self.say(&FromListener::Counters { json }),

@@ -124,6 +124,7 @@ fn a_server_that_fails_its_checks_gets_no_request_until_it_passes_again() {
         wait_until("both serve", || both(true));
         first_health.store(false, Ordering::SeqCst);
         wait_until("the unhealthy one is left out", || both(false));
+        gate.wait_log(&["pool app", "failed its checks"]);
         for _ in 0..20 {
             assert_eq!(gate.get("/").text(), "second");
         }
@@ -148,7 +149,7 @@ fn a_pool_without_a_healthy_server_is_503_and_recovers() {
 }
 
 #[test]
-fn checks_come_at_their_interval_and_are_no_clients_requests() {
+fn checks_come_from_one_thread_at_their_interval_and_are_no_clients_requests() {
     each(|engine| {
         let (origin, _health) = switchable("ok");
         let gate =

@@ -460,6 +460,7 @@ impl<M: Machine> Engine<M> {
             },
             Effect::Connect { id, address } => self.connect(*id, address),
             Effect::End { id, how } => self.end(*id, *how),
+            Effect::Judge { .. } => {}
             Effect::Drained => {
                 let mut open = self.ids.values();
                 if !self.is_draining {

@@ -1,19 +1,25 @@
-//! Active checks: a request of our own to each server at its interval; 2xx and 3xx mean well.
+//! Active checks: a request of our own to each server at its interval; 2xx and 3xx mean well. The
+//! first machine of a process checks, the others are told.
 
 use super::Listener;
 use super::client::Duty;
 use super::pass::send_from;
-use super::seam::Outbox;
+use super::seam::{Effect, Outbox};
 use crate::base::id::ServerIndex;
 use crate::base::limits::RESPONSE_HEAD_SIZE_MAX;
 use crate::base::time::Instant;
 use crate::http::Method;
 use crate::http::h1::head::{self, Scratch};
 use crate::machine::upstream::Slot;
+use crate::machine::upstream::health::Verdict;
 
 impl Listener {
     /// Begins the checks that are due and finds out when the next is.
     pub(super) fn begin_checks(&mut self, now: Instant, out: &mut Outbox) {
+        if !self.is_checker {
+            self.check_due = Instant::NEVER;
+            return;
+        }
         let mut next = Instant::NEVER;
         for slot in self.upstreams.slots() {
             for place in 0..self.upstreams.view(slot).servers.len() {
@@ -58,7 +64,7 @@ impl Listener {
         link.is_reading = true;
         let id = link.socket;
         let Some(check) = &self.upstreams.view(link.slot).pool.check else { return };
-        out.effects.push(super::seam::Effect::Recv { id });
+        out.effects.push(Effect::Recv { id });
         let start = out.bytes.len();
         out.bytes.extend_from_slice(b"GET ");
         out.bytes.extend_from_slice(check.path.as_bytes());
@@ -78,16 +84,16 @@ impl Listener {
             Ok(None) if link.held.len() <= RESPONSE_HEAD_SIZE_MAX => return,
             Ok(None) | Err(_) => false,
         };
-        self.conclude_check(now, l, is_well);
+        self.conclude_check(now, l, is_well, out);
         self.close_link(l, out);
     }
 
     pub(super) fn check_failed(&mut self, now: Instant, l: u32, out: &mut Outbox) {
-        self.conclude_check(now, l, false);
+        self.conclude_check(now, l, false, out);
         self.close_link(l, out);
     }
 
-    pub(super) fn conclude_check(&mut self, now: Instant, l: u32, is_well: bool) {
+    pub(super) fn conclude_check(&mut self, now: Instant, l: u32, is_well: bool, out: &mut Outbox) {
         if !is_well {
             self.tally.checks_failed += 1;
         }
@@ -97,7 +103,13 @@ impl Listener {
         let is_retired = upstream.is_retired;
         let Some(check) = upstream.pool.check.clone() else { return };
         let server = upstream.server(index);
-        server.health.checked(is_well, &check);
+        let has_changed = server.health.checked(is_well, &check);
+        if let Some(address) = server.address.clone() {
+            let is_well = server.health.verdict(now) != Verdict::Down;
+            let pool = upstream.pool.name.clone();
+            out.effects.push(Effect::Judge { pool, address, is_well, has_changed });
+        }
+        let server = upstream.server(index);
         server.check_due =
             if is_retired { Instant::NEVER } else { (began + check.interval).max(now) };
         self.check_due = self.check_due.min(server.check_due);

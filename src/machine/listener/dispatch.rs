@@ -188,7 +188,7 @@ impl Listener {
     pub(super) fn connect_failed(&mut self, now: Instant, l: u32, out: &mut Outbox) {
         let duty = self.link(l).duty;
         if matches!(duty, Duty::Checking { .. }) {
-            self.conclude_check(now, l, false);
+            self.conclude_check(now, l, false, out);
         }
         self.forget_link(l);
         match duty {

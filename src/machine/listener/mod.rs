@@ -39,7 +39,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use client::{Client, Duty, Exchange, Link, Phase, Stage};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use pass::Piece;
 use seam::{Effect, Ending, Input, Outbox};
@@ -49,6 +49,8 @@ use seam::{Effect, Ending, Input, Outbox};
 pub struct Shared {
     /// Client connections of all threads, against `max_connections`.
     pub connections: AtomicU32,
+    /// A machine has taken it upon itself to do the active checks.
+    has_checker: AtomicBool,
 }
 
 /// Whose socket it is; the number is the place among its kind.
@@ -77,6 +79,7 @@ pub struct Listener {
     shortest: Duration,
     /// When the next active check is due.
     check_due: Instant,
+    is_checker: bool,
     is_draining: bool,
     is_drained: bool,
     /// Unix time in nanoseconds at [`Instant`] zero.
@@ -96,6 +99,7 @@ pub struct Listener {
 impl Listener {
     /// `seed` must differ between threads and starts: request ids come from it.
     pub fn new(now: Instant, seed: u64, shared: Arc<Shared>) -> Self {
+        let is_checker = !shared.has_checker.swap(true, Ordering::Relaxed);
         Self {
             shared,
             plan: None,
@@ -108,6 +112,7 @@ impl Listener {
             wheel: Wheel::new(now),
             shortest: Duration::from_secs(1),
             check_due: Instant::NEVER,
+            is_checker,
             is_draining: false,
             is_drained: false,
             wall: 0,
@@ -174,6 +179,9 @@ impl Listener {
             Input::Closed { id, unsent: _ } => self.closed(id, out),
             Input::Planned { plan, doors } => self.planned(now, plan, &doors, out),
             Input::Served { pool, server, address } => self.served(&pool, server, address, out),
+            Input::Judged { pool, address, is_well } => {
+                self.upstreams.judged(&pool, &address, is_well);
+            }
             Input::Draining => self.drain(now, out),
             Input::Woken => self.woken(now, out),
         }

@@ -38,6 +38,8 @@ pub enum Input<'a> {
     Planned { plan: Arc<Plan>, doors: Arc<[DoorId]> },
     /// The server of a `command` pool became reachable, or (`None`) is gone.
     Served { pool: String, server: ServerIndex, address: Option<Address> },
+    /// The machine that checks for all threads told what it holds a server to be.
+    Judged { pool: String, address: Address, is_well: bool },
     /// Accept no more; finish what runs. `Effect::Drained` follows when nothing is left.
     Draining,
     /// Nothing but time passed.
@@ -63,6 +65,10 @@ pub enum Effect {
     Connect { id: SocketId, address: Arc<Address> },
     /// End a connection.
     End { id: SocketId, how: Ending },
+    /// An active check ended, and this is what the server is held to be now: for the machines of
+    /// the other threads, which do not check, and for the operator if it `has_changed`. Said each
+    /// time, so that a thread that heard of it out of order is put right by the next.
+    Judge { pool: String, address: Arc<Address>, is_well: bool, has_changed: bool },
     /// After `Draining`: no client connection is left.
     Drained,
 }

@@ -182,3 +182,41 @@ fn an_idle_connection_is_small() {
     let size = size_of::<super::client::Client>();
     assert!(size <= 512, "a kilobyte is promised, engine and wheel included: {size}");
 }
+
+#[test]
+fn one_machine_checks_and_the_others_are_told() {
+    let mut plan = plan();
+    plan.pools[0].check = Some(crate::plan::Check {
+        path: "/ok".to_string(),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        fall: 1,
+        rise: 1,
+    });
+    let shared = Arc::new(Shared::default());
+    let mut out = Outbox::default();
+    let mut start = || {
+        let mut listener = Listener::new(Instant(0), 1, Arc::clone(&shared));
+        let (plan, doors) = (Arc::new(plan.clone()), Arc::new([DoorId(0)]));
+        listener.step(Instant(0), Input::Planned { plan, doors }, &mut out);
+        out.effects.clear();
+        listener.step(Instant(0), Input::Woken, &mut out);
+        (listener, core::mem::take(&mut out.effects))
+    };
+    let (mut checker, begun) = start();
+    let (other, nothing) = start();
+    assert_eq!(nothing, []);
+    assert_eq!(other.deadline(), Instant::NEVER);
+    let [Effect::Connect { id, .. }] = begun[..] else { panic!("{begun:?}") };
+    checker.step(Instant(0), Input::Refused { id }, &mut out);
+    let [Effect::Judge { pool, address, is_well: false, has_changed: true }] = &out.effects[..]
+    else {
+        panic!("{:?}", out.effects)
+    };
+    let mut scene = Scene::new();
+    let judged = Input::Judged { pool: pool.clone(), address: (**address).clone(), is_well: false };
+    scene.step(judged);
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    scene.step(Input::Received { id: scene.client, bytes: request });
+    assert!(scene.sent(0).1.contains("503 upstream-down\n"), "{}", scene.sent(0).1);
+}

@@ -54,6 +54,11 @@ impl Health {
         self.suspected_until = Instant(0);
     }
 
+    /// Another thread's checks came to this verdict.
+    pub fn judged(&mut self, is_well: bool) {
+        self.is_down = !is_well;
+    }
+
     /// An active check ended; true when that changed the verdict.
     pub fn checked(&mut self, is_well: bool, check: &Check) -> bool {
         if is_well {

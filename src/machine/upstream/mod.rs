@@ -80,6 +80,16 @@ impl Upstreams {
         self.by_plan.iter().copied().find(|slot| self.view(*slot).pool.name == name)
     }
 
+    /// The machine that checks holds a server to be well, or not.
+    pub fn judged(&mut self, pool: &str, address: &Address, is_well: bool) {
+        let Some(slot) = self.named(pool) else { return };
+        for server in &mut self.at(slot).servers {
+            if server.address.as_deref() == Some(address) {
+                server.health.judged(is_well);
+            }
+        }
+    }
+
     /// Takes over a new plan: pools that did not change keep everything. Idle connections of
     /// those that went are appended to `orphaned`, for their owner to close.
     pub fn replan(&mut self, plan: &Plan, now: Instant, orphaned: &mut Vec<u32>) {
