@@ -42,7 +42,7 @@ use client::{Client, Duty, Exchange, Link, Phase, Stage};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use pass::Piece;
-use seam::{Effect, Ending, Input, Outbox};
+use seam::{Effect, Input, Outbox};
 
 /// What the machines of all listener threads of one process share; atomics only.
 #[derive(Debug, Default)]
@@ -79,6 +79,8 @@ pub struct Listener {
     check_due: Instant,
     is_draining: bool,
     is_drained: bool,
+    /// When a drain ends the connections between requests.
+    farewell_due: Instant,
     /// Unix time in nanoseconds at [`Instant`] zero.
     wall: u64,
     date: [u8; 29],
@@ -110,6 +112,7 @@ impl Listener {
             check_due: Instant::NEVER,
             is_draining: false,
             is_drained: false,
+            farewell_due: Instant::NEVER,
             wall: 0,
             date: [b' '; 29],
             date_second: u64::MAX,
@@ -297,6 +300,11 @@ impl Listener {
         self.plan = Some(plan);
         self.check_due = now;
         // Every wait may have become shorter than its key sleeps.
+        self.wake_all(now);
+    }
+
+    /// Has every socket looked at soon.
+    fn wake_all(&mut self, now: Instant) {
         let ids: Vec<SocketId> = self
             .sockets
             .iter()
@@ -330,16 +338,12 @@ impl Listener {
         }
     }
 
+    /// Connections between requests are not ended on the spot: a request may be on its way, or
+    /// be in the kernel's hands already, and would be lost. They get [`timing::FAREWELL`].
     fn drain(&mut self, now: Instant, out: &mut Outbox) {
-        self.is_draining = true;
-        let idle: Vec<u32> = self
-            .clients
-            .iter()
-            .filter(|(_, _, client)| client.phase == Phase::Idle && client.held.is_empty())
-            .map(|(c, _, _)| c)
-            .collect();
-        for c in idle {
-            self.close_client(now, c, Ending::Flushed, out);
+        if !core::mem::replace(&mut self.is_draining, true) {
+            self.farewell_due = now + timing::FAREWELL;
+            self.wake_all(now);
         }
         self.notice_drained(out);
     }

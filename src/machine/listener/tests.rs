@@ -182,3 +182,36 @@ fn an_idle_connection_is_small() {
     let size = size_of::<super::client::Client>();
     assert!(size <= 512, "a kilobyte is promised, engine and wheel included: {size}");
 }
+
+#[test]
+fn a_drain_waits_a_moment_for_a_request_that_is_on_its_way() {
+    let mut scene = Scene::new();
+    let client = scene.client;
+    assert_eq!(scene.step(Input::Draining), [], "the connection may have been asked already");
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let effects = scene.step(Input::Received { id: client, bytes: request });
+    let [Effect::Connect { id: server, .. }] = effects[..] else { panic!("{effects:?}") };
+    scene.step(Input::Connected { id: server });
+    let answer = b"HTTP/1.1 204 No Content\r\nDate: now\r\n\r\n";
+    let effects = scene.step(Input::Received { id: server, bytes: answer });
+    let (to, text) = scene.sent(0);
+    assert_eq!(to, client);
+    assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
+    assert!(effects.contains(&Effect::End { id: client, how: Ending::Shutdown }), "{effects:?}");
+}
+
+#[test]
+fn a_drain_ends_connections_on_which_nothing_comes() {
+    let mut scene = Scene::new();
+    let client = scene.client;
+    assert_eq!(scene.step(Input::Draining), []);
+    let mut effects = Vec::new();
+    while effects.is_empty() && scene.now < Instant(0) + Duration::from_secs(1) {
+        scene.now = scene.listener.deadline();
+        effects = scene.step(Input::Woken);
+    }
+    assert_eq!(effects, [Effect::End { id: client, how: Ending::Flushed }]);
+    assert!(scene.now >= Instant(0) + super::timing::FAREWELL, "{:?}", scene.now);
+    let effects = scene.step(Input::Closed { id: client, unsent: 0 });
+    assert_eq!(effects, [Effect::Drained]);
+}
