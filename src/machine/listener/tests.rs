@@ -6,8 +6,8 @@ use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, PoolIndex, SocketId};
 use crate::base::time::Instant;
 use crate::plan::{
-    AccessLog, EngineChoice, Host, Level, Limits, Log, LogFormat, Plan, Pool, Route, Server, Site,
-    Source, UnknownHost, Upstream,
+    AccessLog, Bind, Command, EngineChoice, Host, Level, Limits, Log, LogFormat, Plan, Pool, Route,
+    Server, Site, Source, UnknownHost, Upstream,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -214,4 +214,24 @@ fn a_drain_ends_connections_on_which_nothing_comes() {
     assert!(scene.now >= Instant(0) + super::timing::FAREWELL, "{:?}", scene.now);
     let effects = scene.step(Input::Closed { id: client, unsent: 0 });
     assert_eq!(effects, [Effect::Drained]);
+}
+
+#[test]
+fn a_pool_that_becomes_a_command_forgets_the_server_it_had() {
+    let mut scene = Scene::new();
+    let mut plan = plan();
+    plan.pools[0].source = Source::Command(Command {
+        argv: vec!["app".to_string()],
+        bind: Bind::Unix,
+        working_directory: None,
+        environment: vec![],
+        ready: None,
+        startup_limit: Duration::from_secs(1),
+        shutdown_limit: Duration::from_secs(1),
+    });
+    scene.step(Input::Planned { plan: Arc::new(plan), doors: Arc::new([DoorId(0)]) });
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    scene.step(Input::Received { id: scene.client, bytes: request });
+    let (_, text) = scene.sent(0);
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("start-failed"), "{text}");
 }
