@@ -42,7 +42,7 @@ use client::{Client, Duty, Exchange, Link, Phase, Stage};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use pass::Piece;
-use seam::{Effect, Ending, Input, Outbox};
+use seam::{Effect, Input, Outbox};
 
 /// What the machines of all listener threads of one process share; atomics only.
 #[derive(Debug, Default)]
@@ -82,6 +82,8 @@ pub struct Listener {
     is_checker: bool,
     is_draining: bool,
     is_drained: bool,
+    /// When a drain ends the connections between requests.
+    farewell_due: Instant,
     /// Unix time in nanoseconds at [`Instant`] zero.
     wall: u64,
     date: [u8; 29],
@@ -115,6 +117,7 @@ impl Listener {
             is_checker,
             is_draining: false,
             is_drained: false,
+            farewell_due: Instant::NEVER,
             wall: 0,
             date: [b' '; 29],
             date_second: u64::MAX,
@@ -304,11 +307,12 @@ impl Listener {
         self.limits = plan.server.limits;
         self.plan = Some(plan);
         self.check_due = now;
-        self.watch_all(now);
+        // Every wait may have become shorter than its key sleeps.
+        self.wake_all(now);
     }
 
-    /// Puts every key into the wheel anew: a wait may have become shorter than its key sleeps.
-    fn watch_all(&mut self, now: Instant) {
+    /// Has every socket looked at soon.
+    fn wake_all(&mut self, now: Instant) {
         let ids: Vec<SocketId> = self
             .sockets
             .iter()
@@ -342,25 +346,12 @@ impl Listener {
         }
     }
 
+    /// Connections between requests are not ended on the spot: a request may be on its way, or
+    /// be in the kernel's hands already, and would be lost. They get [`timing::FAREWELL`].
     fn drain(&mut self, now: Instant, out: &mut Outbox) {
-        self.is_draining = true;
-        self.shortest = self.shortest.min(timing::FAREWELL_MAX);
-        self.watch_all(now);
-        let idle: Vec<u32> = self
-            .clients
-            .iter()
-            .filter(|(_, _, client)| client.phase == Phase::Idle && client.held.is_empty())
-            .map(|(c, _, _)| c)
-            .collect();
-        for c in idle {
-            // Its next request may be on its way. Closing on it would send a reset, which could
-            // overtake the answer before it; but who says nothing need not be waited for long.
-            let client = self.client_mut(c);
-            client.phase = Phase::Lingering;
-            client.since = now - timing::LINGER_MAX.saturating_sub(timing::FAREWELL_MAX);
-            let id = client.socket;
-            out.effects.push(Effect::End { id, how: Ending::Shutdown });
-            self.settle(now, c, out);
+        if !core::mem::replace(&mut self.is_draining, true) {
+            self.farewell_due = now + timing::FAREWELL;
+            self.wake_all(now);
         }
         self.notice_drained(out);
     }

@@ -6,8 +6,8 @@ use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, PoolIndex, SocketId};
 use crate::base::time::Instant;
 use crate::plan::{
-    AccessLog, EngineChoice, Host, Level, Limits, Log, LogFormat, Plan, Pool, Route, Server, Site,
-    Source, UnknownHost, Upstream,
+    AccessLog, Bind, Command, EngineChoice, Host, Level, Limits, Log, LogFormat, Plan, Pool, Route,
+    Server, Site, Source, UnknownHost, Upstream,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -219,4 +219,57 @@ fn one_machine_checks_and_the_others_are_told() {
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     scene.step(Input::Received { id: scene.client, bytes: request });
     assert!(scene.sent(0).1.contains("503 upstream-down\n"), "{}", scene.sent(0).1);
+}
+
+#[test]
+fn a_drain_waits_a_moment_for_a_request_that_is_on_its_way() {
+    let mut scene = Scene::new();
+    let client = scene.client;
+    assert_eq!(scene.step(Input::Draining), [], "the connection may have been asked already");
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let effects = scene.step(Input::Received { id: client, bytes: request });
+    let [Effect::Connect { id: server, .. }] = effects[..] else { panic!("{effects:?}") };
+    scene.step(Input::Connected { id: server });
+    let answer = b"HTTP/1.1 204 No Content\r\nDate: now\r\n\r\n";
+    let effects = scene.step(Input::Received { id: server, bytes: answer });
+    let (to, text) = scene.sent(0);
+    assert_eq!(to, client);
+    assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
+    assert!(effects.contains(&Effect::End { id: client, how: Ending::Shutdown }), "{effects:?}");
+}
+
+#[test]
+fn a_drain_ends_connections_on_which_nothing_comes() {
+    let mut scene = Scene::new();
+    let client = scene.client;
+    assert_eq!(scene.step(Input::Draining), []);
+    let mut effects = Vec::new();
+    while effects.is_empty() && scene.now < Instant(0) + Duration::from_secs(1) {
+        scene.now = scene.listener.deadline();
+        effects = scene.step(Input::Woken);
+    }
+    assert_eq!(effects, [Effect::End { id: client, how: Ending::Flushed }]);
+    assert!(scene.now >= Instant(0) + super::timing::FAREWELL, "{:?}", scene.now);
+    let effects = scene.step(Input::Closed { id: client, unsent: 0 });
+    assert_eq!(effects, [Effect::Drained]);
+}
+
+#[test]
+fn a_pool_that_becomes_a_command_forgets_the_server_it_had() {
+    let mut scene = Scene::new();
+    let mut plan = plan();
+    plan.pools[0].source = Source::Command(Command {
+        argv: vec!["app".to_string()],
+        bind: Bind::Unix,
+        working_directory: None,
+        environment: vec![],
+        ready: None,
+        startup_limit: Duration::from_secs(1),
+        shutdown_limit: Duration::from_secs(1),
+    });
+    scene.step(Input::Planned { plan: Arc::new(plan), doors: Arc::new([DoorId(0)]) });
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    scene.step(Input::Received { id: scene.client, bytes: request });
+    let (_, text) = scene.sent(0);
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("start-failed"), "{text}");
 }

@@ -11,9 +11,9 @@ use crate::plan::{Limits, Plan};
 use core::time::Duration;
 
 /// How long a client whose last answer is on its way may go on sending before we close.
-pub(super) const LINGER_MAX: Duration = Duration::from_secs(5);
-/// The same for a client that was idle when a drain began.
-pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(1);
+const LINGER_MAX: Duration = Duration::from_secs(5);
+/// How long a drain waits for requests that are on their way on connections between two.
+pub(super) const FAREWELL: Duration = Duration::from_millis(250);
 /// A client that does not read is looked at so often.
 const RATE_PERIOD: Duration = Duration::from_secs(2);
 /// Its rate counts only after so long: the kernel tells of progress in large steps.
@@ -84,6 +84,7 @@ impl Listener {
             return deadline;
         }
         match self.client(c).phase {
+            Phase::Idle if self.is_draining => self.close_client(now, c, Ending::Flushed, out),
             Phase::Idle | Phase::Lingering => self.close_client(now, c, Ending::Now, out),
             Phase::Head => self.refuse_unread(now, c, Cause::HeaderTimeout, out),
             Phase::Busy => self.exchange_timed_out(now, c, cause, out),
@@ -97,7 +98,10 @@ impl Listener {
         let limits = &self.limits;
         let client = self.client(c);
         match client.phase {
-            Phase::Idle => (client.since + limits.idle_timeout, Cause::IdleTimeout),
+            Phase::Idle => {
+                let due = (client.since + limits.idle_timeout).min(self.farewell_due);
+                (due, Cause::IdleTimeout)
+            }
             Phase::Head => (client.since + limits.head_timeout, Cause::HeaderTimeout),
             Phase::Busy => self.exchange_deadline(client),
             Phase::Lingering => (client.since + LINGER_MAX, Cause::IdleTimeout),

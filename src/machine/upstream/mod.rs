@@ -118,8 +118,10 @@ impl Upstreams {
         let mut upstream = Upstream::new(pool, now);
         // The process of an unchanged command goes on running through a reload that changes
         // something else about its pool, and is not announced again.
-        if let (Some(old), Source::Command(_)) = (old, &pool.source) {
-            let known = self.view(old).servers.first().and_then(|server| server.address.clone());
+        let old = old.map(|slot| self.view(slot));
+        let was_command = |old: &&Upstream| matches!(old.pool.source, Source::Command(_));
+        if let (Some(old), Source::Command(_)) = (old.filter(was_command), &pool.source) {
+            let known = old.servers.first().and_then(|server| server.address.clone());
             upstream.servers[0].address = known;
         }
         let free = self.slots.iter().position(|slot| slot.is_retired && slot.connections == 0);

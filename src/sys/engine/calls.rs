@@ -83,6 +83,11 @@ pub(super) fn outbound(address: &Address) -> Result<(Socket, SockAddr), Error> {
     Ok((socket, target))
 }
 
+/// A UNIX socket's server is there but has no room in its queue (connect(2)).
+pub(super) fn is_queue_full(errno: Errno) -> bool {
+    errno == Errno::EAGAIN || errno == Errno::EINTR
+}
+
 /// What a failed accept means (accept(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AcceptFailure {

@@ -11,6 +11,7 @@ mod calls;
 mod epoll;
 mod outgoing;
 mod pages;
+mod queueing;
 mod slot;
 mod store;
 #[cfg(test)]

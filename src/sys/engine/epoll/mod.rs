@@ -9,6 +9,7 @@ mod receive;
 mod write;
 
 use super::outgoing::Outgoing;
+use super::queueing::Queueing;
 use super::slot::{self, Flags, Slot, Table, untag};
 use super::store::{self, Group, Store};
 use super::{Buffer, Completion, Counters, Ending, calls};
@@ -56,6 +57,7 @@ pub struct Epoll {
     later: VecDeque<u32>,
     endings: Vec<u32>,
     doors: Doors,
+    queueing: Queueing,
     arriving: Option<(Arrival, OwnedFd)>,
     /// Where the next received bytes go.
     block: u16,
@@ -84,6 +86,7 @@ impl Epoll {
             later: VecDeque::new(),
             endings: Vec::new(),
             doors: Doors::default(),
+            queueing: Queueing::default(),
             arriving: None,
             block: 0,
             filled: 0,
@@ -155,6 +158,7 @@ impl Epoll {
     pub(super) fn turn(&mut self, arena: &[u8], timeout: Option<Duration>) -> Result<(), Error> {
         self.arriving = None;
         self.flush(arena);
+        self.retry_connects();
         (self.block, self.filled) = (0, 0);
         mem::swap(&mut self.reading, &mut self.later);
         self.reading.append(&mut self.later);
@@ -184,6 +188,10 @@ impl Epoll {
             } else {
                 timeout = Some(timeout.map_or(at.since(now), |limit| limit.min(at.since(now))));
             }
+        }
+        if let Some(at) = self.queueing.due() {
+            let left = at.since(clock::now());
+            timeout = Some(timeout.map_or(left, |limit| limit.min(left)));
         }
         let Some(limit) = timeout else { return EpollTimeout::NONE };
         // Rounded up: a wait that ends early would be repeated until the moment has come.
@@ -264,7 +272,13 @@ impl Epoll {
         let is_done = match socket.connect(&target).map_err(|error| errno_of(&error)) {
             Ok(()) => true,
             // A connect that a signal cut short goes on in the background (connect(2)).
-            Err(Errno::EINPROGRESS | Errno::EINTR) => false,
+            Err(Errno::EINPROGRESS) => false,
+            Err(errno) if target.is_unix() && calls::is_queue_full(errno) => {
+                let slot = self.table.insert(id, socket.into());
+                slot.flags.set(Flags::CONNECTING);
+                return self.queueing.join(id, target);
+            }
+            Err(Errno::EINTR) => false,
             Err(_) => return self.ready.push_back(Completion::Refused { id }),
         };
         let slot = self.table.insert(id, socket.into());
@@ -274,6 +288,22 @@ impl Epoll {
             slot.flags.set(Flags::CONNECTING);
         }
         self.register(id);
+    }
+
+    /// Tries those again that found no room in a UNIX socket's queue.
+    fn retry_connects(&mut self) {
+        let mut decided = Vec::new();
+        self.queueing.retry(&mut self.table, &mut decided);
+        for (id, is_connected) in decided {
+            if is_connected {
+                self.ready.push_back(Completion::Connected { id });
+                self.register(id);
+            } else {
+                drop(self.table.remove(id.index));
+                self.ready.push_back(Completion::Refused { id });
+                self.resume_doors();
+            }
+        }
     }
 
     fn finish_connect(&mut self, id: SocketId, events: EpollFlags) {

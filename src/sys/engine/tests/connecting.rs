@@ -83,15 +83,44 @@ fn an_ending_that_crosses_a_refusal_is_told_as_a_close() {
 }
 
 #[test]
-fn a_full_unix_queue_is_a_refusal() {
+fn a_full_unix_queue_is_waited_for_until_given_up() {
     both(|rig| {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.sock");
         let path = path.to_str().unwrap().to_owned();
-        let _listener = listen(&Address::Unix(path.clone()), 0, false).unwrap();
+        let listener = listen(&Address::Unix(path.clone()), 0, false).unwrap();
+        let listener = UnixListener::from(listener);
+        let _queued = UnixStream::connect(&path).unwrap();
+        let (given_up, patient) = (rig.name(), rig.name());
+        for id in [given_up, patient] {
+            rig.engine.connect(id, &Address::Unix(path.clone()));
+        }
+        rig.settle();
+        assert!(rig.heard.is_empty(), "{:?}", rig.heard);
+        rig.engine.end(given_up, Ending::Now);
+        rig.until_heard(Completion::Closed { id: given_up, unsent: 0 });
+        let _first = listener.accept().unwrap();
+        rig.until_heard(Completion::Connected { id: patient });
+        let (mut server, _) = listener.accept().unwrap();
+        rig.engine.recv(patient);
+        server.write_all(b"hello").unwrap();
+        assert_eq!(rig.until_received(patient, 5), b"hello");
+    });
+}
+
+#[test]
+fn a_server_that_goes_while_its_queue_is_waited_for_refuses() {
+    both(|rig| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        let path = path.to_str().unwrap().to_owned();
+        let listener = listen(&Address::Unix(path.clone()), 0, false).unwrap();
         let _queued = UnixStream::connect(&path).unwrap();
         let id = rig.name();
         rig.engine.connect(id, &Address::Unix(path));
+        rig.settle();
+        assert!(rig.heard.is_empty(), "{:?}", rig.heard);
+        drop(listener);
         rig.until_heard(Completion::Refused { id });
     });
 }

@@ -15,13 +15,14 @@ mod trial;
 mod write;
 
 use super::outgoing::Outgoing;
+use super::queueing::Queueing;
 use super::slot::{self, Flags, Slot, Table, untag};
 use super::store::{self, Group, Store};
 use super::{Buffer, Completion, Counters, Ending, calls};
 use crate::base::address::Address;
 use crate::base::id::{Arrival, SocketId};
 use crate::sys::clock;
-use crate::sys::errno::Error;
+use crate::sys::errno::{Error, errno_of};
 use doors::Doors;
 use io_uring::{cqueue, opcode, squeue, types};
 use nix::libc;
@@ -101,6 +102,7 @@ pub struct Uring {
     delivering: VecDeque<u32>,
     deliveries: VecDeque<u32>,
     doors: Doors,
+    queueing: Queueing,
     /// Accepted, in the order of their completions.
     accepted: VecDeque<OwnedFd>,
     arriving: Option<(Arrival, OwnedFd)>,
@@ -140,6 +142,7 @@ impl Uring {
             delivering: VecDeque::new(),
             deliveries: VecDeque::new(),
             doors: Doors::default(),
+            queueing: Queueing::default(),
             accepted: VecDeque::new(),
             arriving: None,
             settled: 0,
@@ -212,6 +215,7 @@ impl Uring {
         (self.settled, self.told) = (0, 0);
         self.arriving = None;
         self.flush(arena);
+        self.retry_connects();
         if mem::take(&mut self.is_starved) {
             // Blocks go back before the starved sockets are armed, or they would starve again.
             self.enter(Wait::No, arena)?;
@@ -254,7 +258,8 @@ impl Uring {
                 }
             }
         };
-        match timeout {
+        let queueing = self.queueing.due().map(|at| at.since(clock::now()));
+        match timeout.into_iter().chain(queueing).min() {
             None => Wait::Long,
             Some(limit) if limit.is_zero() => Wait::No,
             Some(limit) => Wait::AtMost(limit),
@@ -347,13 +352,18 @@ impl Uring {
         };
         if matches!(address, Address::Unix(_)) {
             // Decided on the spot. Through the ring a full queue would be waited for in circles.
-            let outcome = socket.connect(&target);
-            self.ready.push_back(if outcome.is_ok() {
-                self.table.insert(id, socket.into());
-                Completion::Connected { id }
-            } else {
-                Completion::Refused { id }
-            });
+            match socket.connect(&target).map_err(|error| errno_of(&error)) {
+                Ok(()) => {
+                    self.table.insert(id, socket.into());
+                    self.ready.push_back(Completion::Connected { id });
+                }
+                Err(errno) if calls::is_queue_full(errno) => {
+                    let slot = self.table.insert(id, socket.into());
+                    slot.flags.set(Flags::CONNECTING);
+                    self.queueing.join(id, target);
+                }
+                Err(_) => self.ready.push_back(Completion::Refused { id }),
+            }
             return;
         }
         let slot = self.table.insert(id, socket.into());
@@ -364,6 +374,22 @@ impl Uring {
         // The address stays in its box, and the box with the slot, until the completion.
         let entry = opcode::Connect::new(fd, target.as_ptr().cast(), target.len());
         self.push(&entry.build().user_data(Op::Connect.tag(id)));
+    }
+
+    /// Tries those again that found no room in a UNIX socket's queue.
+    fn retry_connects(&mut self) {
+        let mut decided = Vec::new();
+        self.queueing.retry(&mut self.table, &mut decided);
+        for (id, is_connected) in decided {
+            if is_connected {
+                self.ready.push_back(Completion::Connected { id });
+                self.read(id.index);
+            } else {
+                drop(self.table.remove(id.index));
+                self.ready.push_back(Completion::Refused { id });
+                self.resume_doors();
+            }
+        }
     }
 
     fn connected(&mut self, id: SocketId, cqe: Cqe) -> Option<Completion> {
