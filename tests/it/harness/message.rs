@@ -74,7 +74,13 @@ impl<S: Read> Reader<S> {
     /// Reads once; `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
         let mut piece = [0; 16 * 1024];
-        let size = self.stream.read(&mut piece)?;
+        let size = loop {
+            match self.stream.read(&mut piece) {
+                // A read with a timeout ends so when the machine was paused (signal(7)).
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         self.held.extend_from_slice(&piece[..size]);
         Ok(size > 0)
     }
