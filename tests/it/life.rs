@@ -221,6 +221,30 @@ fn a_killed_listener_is_replaced_and_refuses_nobody() {
 }
 
 #[test]
+fn processes_that_were_paused_go_on() {
+    each(|engine| {
+        let origin = Origin::saying("ok");
+        let gate = Recipe::relaying(engine, &[&origin]).threads(2).start();
+        let mut client = gate.client();
+        assert_eq!(client.get("/").text(), "ok");
+        let listener = gate.listener_pid();
+        for pid in [listener, gate.pid()] {
+            // Ends waits that no signal handler would (signal(7)): epoll_wait, io_uring_enter.
+            for _ in 0..3 {
+                send(pid, Signal::SIGSTOP);
+                wait_until("it is paused", || tree::status(pid, "State").starts_with('T'));
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                send(pid, Signal::SIGCONT);
+                assert_eq!(client.answer().text(), "ok");
+            }
+        }
+        assert_eq!(gate.listener_pid(), listener, "{}", gate.log_text());
+        gate.signal(Signal::SIGHUP);
+        gate.wait_notice("RELOADING=1");
+    });
+}
+
+#[test]
 fn a_supervisors_death_leaves_nothing_behind() {
     each(|engine| {
         let origin = Origin::saying("ok");

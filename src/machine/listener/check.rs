@@ -16,7 +16,7 @@ use crate::machine::upstream::health::Verdict;
 impl Listener {
     /// Begins the checks that are due and finds out when the next is.
     pub(super) fn begin_checks(&mut self, now: Instant, out: &mut Outbox) {
-        if !self.is_checker {
+        if !self.is_checker || self.is_draining {
             self.check_due = Instant::NEVER;
             return;
         }
@@ -32,7 +32,7 @@ impl Listener {
                 next = next.min(self.begin_check(now, slot, server, out));
             }
         }
-        self.check_due = if self.is_draining { Instant::NEVER } else { next };
+        self.check_due = next;
     }
 
     /// Returns when the server wants looking at again, if the check does not say so earlier.

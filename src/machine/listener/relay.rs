@@ -48,9 +48,14 @@ impl Listener {
         piece: Piece<'_>,
         out: &mut Outbox,
     ) {
-        self.client_mut(c).since = now;
-        let Some(exchange) = &self.client(c).exchange else { return };
-        match exchange.stage {
+        let client = self.client_mut(c);
+        let Some(exchange) = &client.exchange else { return };
+        let stage = exchange.stage;
+        // A head that comes in drops is one wait; only what follows it begins another.
+        if stage != Stage::Sent {
+            client.since = now;
+        }
+        match stage {
             Stage::Sent if self.link(l).held.is_empty() => {
                 let rest = self.read_answer(now, c, l, piece, out);
                 if !rest.is_empty() {
@@ -137,6 +142,7 @@ impl Listener {
             Ok(None) => return Progress::Wait,
             Err(_) => return Progress::Failed(Cause::UpstreamInvalid),
         };
+        client.since = now;
         let start = out.bytes.len();
         if response.status == 101 {
             if !exchange.is_upgrade || !response.upgrade {

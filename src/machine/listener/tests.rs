@@ -178,6 +178,26 @@ fn every_wait_ends_by_the_clock_alone() {
 }
 
 #[test]
+fn a_head_in_drops_is_one_wait() {
+    let mut scene = Scene::new();
+    let client = scene.client;
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let effects = scene.step(Input::Received { id: client, bytes: request });
+    let [Effect::Connect { id: server, .. }] = effects[..] else { panic!("{effects:?}") };
+    scene.step(Input::Connected { id: server });
+    let head = b"HTTP/1.1 200 OK\r\nX-Long: 0123456789012345678901234567890123456789012345678901";
+    for (second, byte) in (1..=61).zip(head) {
+        scene.now = Instant(0) + Duration::from_secs(second);
+        scene.step(Input::Woken);
+        if scene.out.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })) {
+            break;
+        }
+        scene.step(Input::Received { id: server, bytes: core::slice::from_ref(byte) });
+    }
+    assert!(scene.sent(0).1.starts_with("HTTP/1.1 504 "), "{:?}", scene.out.effects);
+}
+
+#[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<super::client::Client>();
     assert!(size <= 512, "a kilobyte is promised, engine and wheel included: {size}");
