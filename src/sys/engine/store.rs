@@ -4,6 +4,10 @@
 use super::pages::Pages;
 use nix::errno::Errno;
 
+/// Blocks do not begin at the same place of a page each, or the first lines of all of them, which
+/// are all that small messages use, would compete for the same few places of the caches.
+const STAGGER: usize = 17 * 64;
+
 /// Blocks of one size in one mapping.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -14,12 +18,12 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn map(block_size: u32, blocks: u16) -> Result<Self, Errno> {
-        let pages = Pages::map(block_size as usize * usize::from(blocks))?;
+        let pages = Pages::map((block_size as usize + STAGGER) * usize::from(blocks))?;
         Ok(Self { pages, block_size, blocks })
     }
 
     pub(super) fn offset(&self, block: u16) -> usize {
-        self.block_size as usize * usize::from(block)
+        (self.block_size as usize + STAGGER) * usize::from(block)
     }
 }
 
