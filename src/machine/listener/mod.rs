@@ -53,6 +53,10 @@ pub struct Shared {
     has_checker: AtomicBool,
 }
 
+/// Keys of one moment that are looked at without the list growing, so that the first crowd of
+/// timeouts allocates nothing between requests.
+const DUE_ROOM: usize = 1024;
+
 /// Whose socket it is; the number is the place among its kind.
 #[derive(Clone, Copy, Debug)]
 enum Role {
@@ -125,7 +129,7 @@ impl Listener {
             shelf: Shelf::default(),
             boxes: Vec::new(),
             scratch: Vec::new(),
-            due: Vec::new(),
+            due: Vec::with_capacity(DUE_ROOM),
             tally: Tally::default(),
         }
     }
