@@ -48,7 +48,7 @@ impl Listener {
             return Instant::NEVER;
         };
         let again = now + interval;
-        let duty = Duty::Checking { is_connected: false };
+        let duty = Duty::Checking;
         let is_begun = self.open_link(now, slot, server, duty, out).is_some();
         // While a check runs none is due; without an address there is nothing to ask.
         let due = if is_begun { Instant::NEVER } else { again };
@@ -60,7 +60,6 @@ impl Listener {
     pub(super) fn ask(&mut self, l: u32, out: &mut Outbox) {
         self.tally.checks += 1;
         let link = self.links.at_mut(l).expect("a live link");
-        link.duty = Duty::Checking { is_connected: true };
         link.is_reading = true;
         let id = link.socket;
         let Some(check) = &self.upstreams.view(link.slot).pool.check else { return };

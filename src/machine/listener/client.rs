@@ -189,10 +189,8 @@ pub(super) enum Duty {
         client: u32,
     },
     Idle,
-    /// Finding out whether the server is well; `is_connected` once the question is sent.
-    Checking {
-        is_connected: bool,
-    },
+    /// Finding out whether the server is well.
+    Checking,
     /// Ended; only `Closed` is awaited.
     Closing,
 }

@@ -166,7 +166,7 @@ impl Listener {
                 self.send_replay(now, client, l, out);
                 self.settle(now, client, out);
             }
-            Duty::Checking { .. } => self.ask(l, out),
+            Duty::Checking => self.ask(l, out),
             Duty::Busy { .. } | Duty::Idle | Duty::Closing => {}
         }
     }
@@ -187,7 +187,7 @@ impl Listener {
     /// A connection could not be made; the engine has forgotten its id.
     pub(super) fn connect_failed(&mut self, now: Instant, l: u32, out: &mut Outbox) {
         let duty = self.link(l).duty;
-        if matches!(duty, Duty::Checking { .. }) {
+        if matches!(duty, Duty::Checking) {
             self.conclude_check(now, l, false, out);
         }
         self.forget_link(l);
@@ -197,7 +197,7 @@ impl Listener {
                 self.lost_before_answer(now, client, Cause::UpstreamConnect, out);
                 self.settle(now, client, out);
             }
-            Duty::Checking { .. } | Duty::Busy { .. } | Duty::Idle | Duty::Closing => {}
+            Duty::Checking | Duty::Busy { .. } | Duty::Idle | Duty::Closing => {}
         }
     }
 

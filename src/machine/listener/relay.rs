@@ -4,6 +4,7 @@ use super::Listener;
 use super::client::{Duty, Exchange, Phase, Stage};
 use super::pass::{Piece, pass, send_from};
 use super::seam::{Effect, Ending, Outbox};
+use crate::base::id::SocketId;
 use crate::base::limits::{INTERIM_COUNT_MAX, RESPONSE_HEAD_SIZE_MAX};
 use crate::base::time::Instant;
 use crate::http::h1::body::Body;
@@ -35,7 +36,7 @@ impl Listener {
             }
             // Nobody asked: an error message before closing, or worse.
             Duty::Idle => self.discard_idle(l, out),
-            Duty::Checking { .. } => self.check_received(now, l, bytes, out),
+            Duty::Checking => self.check_received(now, l, bytes, out),
             Duty::Connecting { .. } | Duty::Closing => {}
         }
     }
@@ -143,7 +144,6 @@ impl Listener {
             Err(_) => return Progress::Failed(Cause::UpstreamInvalid),
         };
         client.since = now;
-        let start = out.bytes.len();
         if response.status == 101 {
             if !exchange.is_upgrade || !response.upgrade {
                 return Progress::Failed(Cause::UpstreamInvalid);
@@ -154,11 +154,7 @@ impl Listener {
             exchange.status = 101;
             exchange.answered = now;
             exchange.is_persistent = false;
-            let version = exchange.version;
-            let (coding, keep) = (Coding::AsIs, Persistence::KeepAlive);
-            emit::response(&mut out.bytes, &response, coding, keep, version, &date);
-            exchange.bytes_out += (out.bytes.len() - start) as u64;
-            send_from(out, client.socket, start);
+            send_head(out, client.socket, exchange, &response, Persistence::KeepAlive, &date);
             self.shelf.put(&mut exchange.replay);
             return Progress::Tunnel(response.size);
         }
@@ -170,19 +166,14 @@ impl Listener {
             // A byte of the answer was seen: no second try any more.
             self.shelf.put(&mut exchange.replay);
             if exchange.version == Version::Http11 {
-                let (coding, keep) = (Coding::AsIs, Persistence::KeepAlive);
-                emit::response(&mut out.bytes, &response, coding, keep, Version::Http11, &date);
-                exchange.bytes_out += (out.bytes.len() - start) as u64;
-                send_from(out, client.socket, start);
+                send_head(out, client.socket, exchange, &response, Persistence::KeepAlive, &date);
             }
             return Progress::Interim(response.size);
         }
         begin_answer(exchange, &response, now);
         exchange.is_persistent &= !self.is_draining;
         let keep = if exchange.is_persistent { Persistence::KeepAlive } else { Persistence::Close };
-        emit::response(&mut out.bytes, &response, exchange.coding, keep, exchange.version, &date);
-        exchange.bytes_out += (out.bytes.len() - start) as u64;
-        send_from(out, client.socket, start);
+        send_head(out, client.socket, exchange, &response, keep, &date);
         self.shelf.put(&mut exchange.replay);
         self.tally.answered(response.status);
         if let (Some(slot), Some(server)) = (exchange.slot, exchange.server) {
@@ -197,8 +188,7 @@ impl Listener {
         let Some(exchange) = &mut client.exchange else { return };
         let mut taken = 0;
         while taken < piece.bytes.len() && !exchange.download.is_done() {
-            let (done, rest) = piece.split(taken);
-            debug_assert_eq!(done.bytes.len(), taken);
+            let (_, rest) = piece.split(taken);
             let Ok(scan) = exchange.download.scan(rest.bytes) else {
                 return self.fail(now, c, Cause::UpstreamInvalid, out);
             };
@@ -254,7 +244,7 @@ impl Listener {
                 self.settle(now, client, out);
             }
             Duty::Idle => self.discard_idle(l, out),
-            Duty::Checking { .. } => self.check_failed(now, l, out),
+            Duty::Checking => self.check_failed(now, l, out),
             Duty::Connecting { .. } | Duty::Closing => {}
         }
     }
@@ -290,7 +280,7 @@ impl Listener {
                 self.settle(now, client, out);
             }
             Duty::Idle => self.discard_idle(l, out),
-            Duty::Checking { .. } => self.check_failed(now, l, out),
+            Duty::Checking => self.check_failed(now, l, out),
             Duty::Connecting { .. } | Duty::Closing => {}
         }
     }
@@ -310,7 +300,7 @@ impl Listener {
                 self.settle(now, c, out);
             }
             Duty::Idle => self.discard_idle(l, out),
-            Duty::Checking { .. } => self.check_failed(now, l, out),
+            Duty::Checking => self.check_failed(now, l, out),
             Duty::Connecting { .. } | Duty::Closing => {}
         }
     }
@@ -330,6 +320,22 @@ impl Listener {
         }
         debug_assert_ne!(self.client(c).phase, Phase::Head);
     }
+}
+
+/// Sends a response's head on to the client. Until a final head chooses another, the exchange's
+/// coding is as the server said, which is right for those that come before it.
+fn send_head(
+    out: &mut Outbox,
+    to: SocketId,
+    exchange: &mut Exchange,
+    response: &Response<'_, '_>,
+    keep: Persistence,
+    date: &[u8],
+) {
+    let start = out.bytes.len();
+    emit::response(&mut out.bytes, response, exchange.coding, keep, exchange.version, date);
+    exchange.bytes_out += (out.bytes.len() - start) as u64;
+    send_from(out, to, start);
 }
 
 fn begin_answer(exchange: &mut Exchange, response: &Response<'_, '_>, now: Instant) {

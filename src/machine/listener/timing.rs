@@ -171,7 +171,7 @@ impl Listener {
         let pool = &self.upstreams.view(link.slot).pool;
         let deadline = match link.duty {
             Duty::Idle => link.since + pool.upstream.idle_timeout,
-            Duty::Checking { .. } => match &pool.check {
+            Duty::Checking => match &pool.check {
                 Some(check) => link.since + check.timeout,
                 None => now,
             },

@@ -203,12 +203,17 @@ impl Engine {
 
     /// Writes a range of the arena that the coming turn is given.
     pub fn send(&mut self, id: SocketId, range: Range<usize>) {
-        each!(self, engine => engine.send(id, range));
+        let offset = u32::try_from(range.start).expect("an arena is below 4 GiB");
+        let len = u32::try_from(range.len()).expect("an arena is below 4 GiB");
+        each!(self, engine => engine.queue(id, store::arena(), offset, len));
     }
 
     /// Writes a range of received bytes.
     pub fn forward(&mut self, id: SocketId, buffer: Buffer, range: Range<usize>) {
-        each!(self, engine => engine.forward(id, buffer, range));
+        assert!(range.end <= buffer.len as usize);
+        let start = u32::try_from(range.start).expect("within a block");
+        let len = u32::try_from(range.len()).expect("within a block");
+        each!(self, engine => engine.queue(id, buffer.source, buffer.offset + start, len));
     }
 
     /// Connects a new socket. The name must be free.

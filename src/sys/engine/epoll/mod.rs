@@ -11,8 +11,8 @@ mod write;
 use super::outgoing::Outgoing;
 use super::queueing::Queueing;
 use super::slot::{self, Flags, Slot, Table, untag};
-use super::store::{self, Group, Store};
-use super::{Buffer, Completion, Counters, Ending, calls};
+use super::store::{Group, Store};
+use super::{Completion, Counters, Ending, calls};
 use crate::base::address::Address;
 use crate::base::id::{Arrival, SocketId};
 use crate::sys::clock;
@@ -23,7 +23,6 @@ use nix::libc;
 use nix::sys::epoll::{self as kernel, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::VecDeque;
 use std::mem;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -123,20 +122,7 @@ impl Epoll {
         }
     }
 
-    pub(super) fn send(&mut self, id: SocketId, range: Range<usize>) {
-        let offset = u32::try_from(range.start).expect("an arena is below 4 GiB");
-        let len = u32::try_from(range.len()).expect("an arena is below 4 GiB");
-        self.queue(id, store::arena(), offset, len);
-    }
-
-    pub(super) fn forward(&mut self, id: SocketId, buffer: Buffer, range: Range<usize>) {
-        assert!(range.end <= buffer.len as usize);
-        let start = u32::try_from(range.start).expect("within a block");
-        let len = u32::try_from(range.len()).expect("within a block");
-        self.queue(id, buffer.source, buffer.offset + start, len);
-    }
-
-    fn queue(&mut self, id: SocketId, source: u32, offset: u32, len: u32) {
+    pub(super) fn queue(&mut self, id: SocketId, source: u32, offset: u32, len: u32) {
         let Some(slot) = self.table.find(id) else { return };
         if slot.flags.any(Flags::NO_WRITING) {
             slot.lose(len as usize);
