@@ -194,6 +194,8 @@ fn plan(routes: u16) -> Plan {
             user: None,
             connections_max: 100,
             shutdown_limit: seconds(30),
+            control: None,
+            workers_max: 1000,
             unknown_host: UnknownHost::NotFound,
             limits,
             log: Log { access: AccessLog::Off, format: LogFormat::Json, level: Level::Info },

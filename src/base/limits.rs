@@ -29,6 +29,10 @@ pub const SITES_MAX: usize = 10_000;
 pub const ROUTES_MAX: usize = 60_000;
 pub const POOLS_MAX: usize = 4_096;
 pub const SERVERS_MAX: usize = 256;
+/// Workers of one garden.
+pub const WORKERS_MAX: usize = 128;
+/// Workers of one garden that the listener knows, those that drain included.
+pub const PLACES_MAX: usize = 320;
 pub const THREADS_MAX: usize = 256;
 /// Listener threads' access log, not yet taken by the writer; more is dropped and counted.
 pub const LOG_BACKLOG_MAX: usize = 4 * 1024 * 1024;
@@ -36,4 +40,5 @@ pub const LOG_BACKLOG_MAX: usize = 4 * 1024 * 1024;
 const _: () = assert!(RESPONSE_HEAD_SIZE_MAX <= HEAD_SIZE_MAX);
 const _: () = assert!(AHEAD_SIZE_MAX <= HEAD_SIZE_MAX);
 const _: () = assert!(POOLS_MAX <= u16::MAX as usize);
+const _: () = assert!(PLACES_MAX > 2 * WORKERS_MAX);
 const _: () = assert!(LISTENERS_MAX <= u16::MAX as usize);

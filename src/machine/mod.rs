@@ -3,7 +3,10 @@
 
 pub mod backoff;
 pub mod cause;
+pub mod event;
+pub mod gate;
 pub mod listener;
+pub mod pool;
 pub mod record;
 pub mod route;
 pub mod shelf;

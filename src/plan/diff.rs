@@ -158,17 +158,24 @@ fn pools(old: &[Pool], new: &[Pool], changes: &mut Vec<Change>) {
     changes.extend(left.values().map(|&(old, _)| Change::Remove { old: PoolIndex(old) }));
 }
 
+/// Whether two commands start the same process; `ready` is asked anew anyway.
+fn is_same(one: &Command, other: &Command) -> bool {
+    let Command { argv, bind, working_directory, environment, ready: _ } = one;
+    (argv, *bind, working_directory, environment)
+        == (&other.argv, other.bind, &other.working_directory, &other.environment)
+}
+
 fn process(old: &Source, new: &Source) -> Process {
-    /// What a running process was given and cannot be told anew.
-    fn birth(command: &Command) -> impl PartialEq + '_ {
-        (&command.argv, command.bind, &command.working_directory, &command.environment)
-    }
     match (old, new) {
-        (Source::Servers(_), Source::Servers(_)) => Process::Keep,
-        (Source::Servers(_), Source::Command(_)) => Process::Start,
-        (Source::Command(_), Source::Servers(_)) => Process::Stop,
-        (Source::Command(old), Source::Command(new)) if birth(old) == birth(new) => Process::Keep,
-        (Source::Command(_), Source::Command(_)) => Process::Restart,
+        (Source::Servers(_) | Source::Invalid(_), Source::Servers(_) | Source::Invalid(_)) => {
+            Process::Keep
+        }
+        (Source::Servers(_) | Source::Invalid(_), Source::Garden(_)) => Process::Start,
+        (Source::Garden(_), Source::Servers(_) | Source::Invalid(_)) => Process::Stop,
+        (Source::Garden(old), Source::Garden(new)) if is_same(&old.command, &new.command) => {
+            Process::Keep
+        }
+        (Source::Garden(_), Source::Garden(_)) => Process::Restart,
     }
 }
 

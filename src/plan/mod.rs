@@ -5,12 +5,16 @@
 pub mod check;
 pub mod diff;
 pub mod fault;
+pub mod garden;
 pub mod keys;
 pub mod raw;
 pub mod units;
 
+pub use garden::Garden;
+
 use crate::base::address::Address;
 use crate::base::id::PoolIndex;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -43,6 +47,10 @@ pub struct Server {
     pub connections_max: u32,
     /// What a drain may take before it is cut short.
     pub shutdown_limit: Duration,
+    /// Path of the control socket; `None` = not set, so the default applies.
+    pub control: Option<String>,
+    /// Workers at once, over all pools.
+    pub workers_max: u32,
     /// Answer to a host that no site serves.
     pub unknown_host: UnknownHost,
     pub limits: Limits,
@@ -149,10 +157,13 @@ pub struct Pool {
 pub enum Source {
     /// They run already. Never empty.
     Servers(Vec<Address>),
-    /// The supervisor starts one process; its address is told to the listener when it is ready.
-    Command(Command),
+    /// The supervisor starts them; the listener is told of each that is ready.
+    Garden(Box<Garden>),
+    /// This pool's part of the configuration is refused; the fault, as told to the operator.
+    Invalid(String),
 }
 
+/// How a worker's process is started: a garden whose command differs has to be recycled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Never empty; `{port}`, `{socket}`, `{fd}` and `{self}` (the running lychgate binary) not yet
@@ -164,9 +175,7 @@ pub struct Command {
     /// Sorted by name.
     pub environment: Vec<(String, String)>,
     /// Asked after the process listens; `None` = listening is enough.
-    pub ready: Option<Ready>,
-    pub startup_limit: Duration,
-    pub shutdown_limit: Duration,
+    pub ready: Option<Probe>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +186,7 @@ pub enum Bind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
+pub struct Probe {
     pub path: String,
     pub timeout: Duration,
 }

@@ -198,8 +198,8 @@ fn report(faults: Vec<Fault>, text: &str, name: &str) -> Report {
 /// Makes directories absolute, so that they mean the same wherever the supervisor stands.
 fn anchor(plan: &mut Plan, directory: &Path) -> Result<(), String> {
     for pool in &mut plan.pools {
-        if let Source::Command(command) = &mut pool.source
-            && let Some(written) = &mut command.working_directory
+        if let Source::Garden(garden) = &mut pool.source
+            && let Some(written) = &mut garden.command.working_directory
         {
             let absolute: PathBuf = directory.join(&*written).components().collect();
             *written = absolute.into_os_string().into_string().map_err(|_| {

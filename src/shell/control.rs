@@ -32,6 +32,34 @@ pub enum ToListener {
     Shut { door: u16 },
     /// Where a command pool's process is.
     Served { pool: String, address: Option<String> },
+    /// A worker is ready: give it requests. Answered by `Serving`.
+    Admit {
+        pool: String,
+        worker: Worker,
+        address: String,
+        /// Requests at once; 0 = any number.
+        slots: u32,
+        /// After so many `Spent` follows; 0 = never.
+        requests_max: u64,
+        /// Requests it was given before, by a listener or supervisor that is gone.
+        delivered: u64,
+    },
+    /// Give it nothing more. Answered by `Emptied`, at once where nothing runs on it.
+    Retire { pool: String, worker: Worker },
+    /// Forget it; what still runs on it fails.
+    Dismiss { pool: String, worker: Worker },
+    /// What to do with a pool's requests, until said otherwise.
+    Stand { pool: String, standing: Standing, may_grow: bool },
+    /// The body of the pool's 503 is in the sealed memory file beside this; none: the built-in.
+    Page { pool: String },
+    /// Answered by `Measured`.
+    Measure,
+    /// Requests that execute or wait, of one pool or all, at least this old. Answered by `Listed`.
+    List { token: u64, pool: Option<String>, older_ms: u64 },
+    /// Keep the descriptors beside this for the next supervisor; they replace those of this name.
+    Keep { name: String },
+    /// Close what was kept under this name.
+    Release { name: String },
     /// Accept no more, finish what runs within the limit, end.
     Drain { limit_ms: u64 },
     /// End now.
@@ -61,7 +89,116 @@ pub enum FromListener {
     Counters {
         json: String,
     },
+    /// After `Admit`: all threads know it, and the gate is open.
+    Serving {
+        pool: String,
+        worker: Worker,
+    },
+    /// After `Retire`: nothing runs on it.
+    Emptied {
+        pool: String,
+        worker: Worker,
+    },
+    /// A request waits and no slot is free; once, until a worker serves or `Stand` is said.
+    Wanted {
+        pool: String,
+    },
+    /// It was given as many requests as it was to have.
+    Spent {
+        pool: String,
+        worker: Worker,
+    },
+    /// What it sent is not HTTP.
+    Violated {
+        pool: String,
+        worker: Worker,
+    },
+    /// In as many frames as it takes.
+    Measured {
+        pools: Vec<PoolFigures>,
+        is_last: bool,
+    },
+    /// In as many frames as it takes, oldest first, at most [`ROWS_MAX`] in all.
+    Listed {
+        token: u64,
+        rows: Vec<RequestRow>,
+        is_last: bool,
+    },
+    /// To a new supervisor, once, before anything else: what it takes over. Listening sockets
+    /// follow in `Door` frames and kept descriptors in `Kept` frames, then `Inherited`.
+    Inherit {
+        pid: i32,
+        threads: u16,
+        /// Of the configuration in force.
+        revision: u64,
+    },
+    /// A listening socket of a door, beside this.
+    Door {
+        door: u16,
+        thread: u16,
+        address: String,
+    },
+    /// What was kept under this name, beside this.
+    Kept {
+        name: String,
+    },
+    Inherited,
 }
+
+/// A worker, within its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Worker {
+    pub slot: u16,
+    pub generation: u32,
+}
+
+/// [`crate::machine::pool::seam::Standing`], on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    Running,
+    Replacing,
+    Paused { limit: u32 },
+    Stopped,
+    Tripped,
+}
+
+/// What the listener counts for a pool. Ages in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolFigures {
+    pub pool: String,
+    pub waiting: u32,
+    pub workers: Vec<WorkerFigures>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerFigures {
+    pub worker: Worker,
+    pub executing: u32,
+    pub delivered: u64,
+    /// On the monotonic clock, in nanoseconds; 0 = never.
+    pub answered: u64,
+}
+
+/// One request that executes or waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRow {
+    /// As in `X-Request-Id`.
+    pub id: String,
+    pub pool: String,
+    /// `None` = it waits.
+    pub worker: Option<Worker>,
+    pub client: String,
+    pub method: String,
+    pub host: String,
+    pub target: String,
+    /// "waiting", "connecting", "sent", "answering" or "tunnel".
+    pub state: String,
+    pub elapsed_ms: u64,
+}
+
+/// Rows of one `List`.
+pub const ROWS_MAX: usize = 10_000;
 
 /// An address as text, and back.
 pub fn parse_address(text: &str) -> Option<Address> {

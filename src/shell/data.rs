@@ -4,6 +4,7 @@
 use crate::base::address::Address;
 use crate::base::id::{DoorId, ServerIndex};
 use crate::base::time::Instant;
+use crate::machine::gate::Gate;
 use crate::machine::listener::seam::{Effect, Input, Outbox};
 use crate::machine::listener::{Listener, Shared};
 use crate::machine::tally::Tally;
@@ -47,6 +48,7 @@ pub enum Message {
     Plan {
         plan: Arc<Plan>,
         doors: Arc<[DoorId]>,
+        gates: Arc<[Option<Arc<Gate>>]>,
     },
     Served {
         pool: String,
@@ -264,6 +266,11 @@ impl Thread {
                     let (thread, address) = (self.number, Address::clone(&address));
                     let _ = self.reports.send(Report::Judged { thread, pool, address, is_well });
                 }
+                Effect::Grant { .. }
+                | Effect::Want { .. }
+                | Effect::Empty { .. }
+                | Effect::Spent { .. }
+                | Effect::Violate { .. } => {}
                 Effect::Drained => self.phase = Phase::Drained,
             }
         }
@@ -291,7 +298,9 @@ impl Thread {
                 self.doors.retain(|open| *open != door);
                 self.engine.shut(door);
             }
-            Message::Plan { plan, doors } => self.step(Input::Planned { plan, doors }),
+            Message::Plan { plan, doors, gates } => {
+                self.step(Input::Planned { plan, doors, gates });
+            }
             Message::Served { pool, server, address } => {
                 self.step(Input::Served { pool, server, address });
             }

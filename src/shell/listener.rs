@@ -201,7 +201,7 @@ impl Listener {
                 self.count.begin(self.threads.len(), self.log.loss());
                 self.tell_all(|| Message::Count)?;
             }
-            ToListener::Begin { .. } | ToListener::Drain { .. } | ToListener::Stop => {
+            word => {
                 return Err(format!("unexpected {word:?}"));
             }
         }
@@ -214,7 +214,12 @@ impl Listener {
         plan: Arc<Plan>,
         doors: &Arc<[DoorId]>,
     ) -> Result<(), String> {
-        self.tell_all(|| Message::Plan { plan: Arc::clone(&plan), doors: Arc::clone(doors) })?;
+        let gates: Arc<[_]> = plan.pools.iter().map(|_| None).collect();
+        self.tell_all(|| Message::Plan {
+            plan: Arc::clone(&plan),
+            doors: Arc::clone(doors),
+            gates: Arc::clone(&gates),
+        })?;
         self.plan = plan;
         self.revision = Some(revision);
         self.answer()

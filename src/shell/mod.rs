@@ -8,3 +8,4 @@ pub mod demo;
 pub mod listener;
 pub mod logs;
 pub mod supervisor;
+pub mod view;

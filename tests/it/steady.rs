@@ -101,7 +101,9 @@ impl Counted {
             log: AccessSender::nowhere(),
             reports: outbox,
         };
-        messages.send(Message::Plan { plan, doors: Arc::new([DoorId(0)]) }).unwrap();
+        messages
+            .send(Message::Plan { plan, doors: Arc::new([DoorId(0)]), gates: Arc::default() })
+            .unwrap();
         messages.send(Message::Open { door: DoorId(0), socket }).unwrap();
         wake.write(1).unwrap();
         let thread = std::thread::spawn(move || {

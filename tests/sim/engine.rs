@@ -460,7 +460,12 @@ impl<M: Machine> Engine<M> {
             },
             Effect::Connect { id, address } => self.connect(*id, address),
             Effect::End { id, how } => self.end(*id, *how),
-            Effect::Judge { .. } => {}
+            Effect::Judge { .. }
+            | Effect::Grant { .. }
+            | Effect::Want { .. }
+            | Effect::Empty { .. }
+            | Effect::Spent { .. }
+            | Effect::Violate { .. } => {}
             Effect::Drained => {
                 let mut open = self.ids.values();
                 if !self.is_draining {

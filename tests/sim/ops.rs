@@ -100,7 +100,7 @@ pub(crate) fn run(machine: Listener, bytes: &[u8]) -> Result<(), String> {
 impl Stage {
     fn plan(&mut self) {
         let plan = Arc::new(self.setting.plan());
-        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS) });
+        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates: Arc::default() });
     }
 
     fn turn(&mut self) {

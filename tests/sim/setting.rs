@@ -5,8 +5,8 @@ use lychgate::base::address::Address;
 use lychgate::base::id::{DoorId, PoolIndex};
 use lychgate::base::prng::Prng;
 use lychgate::plan::{
-    AccessLog, Bind, Check, Command, EngineChoice, Host, Level, Limits, Listener, Log, LogFormat,
-    Plan, Pool, Route, Server, Site, Source, UnknownHost, Upstream,
+    AccessLog, Bind, Check, Command, EngineChoice, Garden, Host, Level, Limits, Listener, Log,
+    LogFormat, Plan, Pool, Route, Server, Site, Source, UnknownHost, Upstream,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Setting {
         let source = |pool: usize| match pool {
             POOL_APP => Source::Servers((0..self.app_servers).map(app_address).collect()),
             POOL_ONE => Source::Servers(vec![one_address()]),
-            _ => Source::Command(command()),
+            _ => Source::Garden(Box::new(Garden::of(command()))),
         };
         let pool = |at: usize| Pool {
             name: String::from(POOL_NAMES[at]),
@@ -89,6 +89,8 @@ impl Setting {
             user: None,
             connections_max: self.connections_max,
             shutdown_limit: Duration::from_mins(1),
+            control: None,
+            workers_max: 1000,
             unknown_host: if self.is_misdirected {
                 UnknownHost::Misdirected
             } else {
@@ -179,8 +181,6 @@ fn command() -> Command {
         working_directory: None,
         environment: Vec::new(),
         ready: None,
-        startup_limit: Duration::from_secs(10),
-        shutdown_limit: Duration::from_secs(10),
     }
 }
 

@@ -203,7 +203,7 @@ impl<M: Machine> World<M> {
 
     fn plan(&mut self) {
         let plan = Arc::new(self.setting.plan());
-        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS) });
+        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates: Arc::default() });
     }
 
     fn happen(&mut self, event: Event) {

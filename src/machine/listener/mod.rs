@@ -184,11 +184,17 @@ impl Listener {
                 }
             }
             Input::Closed { id, unsent: _ } => self.closed(id, out),
-            Input::Planned { plan, doors } => self.planned(now, plan, &doors, out),
+            Input::Planned { plan, doors, gates: _ } => self.planned(now, plan, &doors, out),
             Input::Served { pool, server, address } => self.served(&pool, server, address, out),
             Input::Judged { pool, address, is_well } => {
                 self.upstreams.judged(&pool, &address, is_well);
             }
+            Input::Admitted { .. }
+            | Input::Retired { .. }
+            | Input::Dismissed { .. }
+            | Input::Granted { .. }
+            | Input::Stood { .. }
+            | Input::Paged { .. } => {}
             Input::Draining => self.drain(now, out),
             Input::Woken => self.woken(now, out),
         }

@@ -5,6 +5,8 @@ pub use crate::base::ending::Ending;
 
 use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
+use crate::machine::gate::{Gate, Grant};
+use crate::machine::pool::seam::Standing;
 use crate::plan::Plan;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -34,10 +36,23 @@ pub enum Input<'a> {
     Refused { id: SocketId },
     /// An `End` is carried out; the engine has forgotten the id. `unsent` bytes were dropped.
     Closed { id: SocketId, unsent: usize },
-    /// A new configuration; `doors[i]` is the door of the plan's listener `i`.
-    Planned { plan: Arc<Plan>, doors: Arc<[DoorId]> },
+    /// A new configuration; `doors[i]` is the door of the plan's listener `i`, `gates[i]` the gate
+    /// of its pool `i` if that is a garden. A pool keeps its gate as long as it is a garden.
+    Planned { plan: Arc<Plan>, doors: Arc<[DoorId]>, gates: Arc<[Option<Arc<Gate>>]> },
     /// The server of a `command` pool became reachable, or (`None`) is gone.
     Served { pool: String, server: ServerIndex, address: Option<Address> },
+    /// A worker has this place of the pool's gate from now on; it is chosen once the gate is open.
+    Admitted { pool: String, place: ServerIndex, slot: u16, generation: u32, address: Address },
+    /// The gate of this place is closed: idle connections to it are to be ended.
+    Retired { pool: String, place: ServerIndex },
+    /// The worker is gone or released: what still runs on it fails, the place is forgotten.
+    Dismissed { pool: String, place: ServerIndex },
+    /// A slot was taken for a request that waits on this thread, or waited.
+    Granted { pool: String, grant: Grant },
+    /// The pool's standing changed; where it refuses requests, those that wait are refused.
+    Stood { pool: String, standing: Standing },
+    /// The body of the pool's 503; `None` = the built-in one.
+    Paged { pool: String, page: Option<Arc<[u8]>> },
     /// The machine that checks for all threads told what it holds a server to be.
     Judged { pool: String, address: Address, is_well: bool },
     /// Accept no more; finish what runs. `Effect::Drained` follows when nothing is left.
@@ -69,6 +84,16 @@ pub enum Effect {
     /// the other threads, which do not check, and for the operator if it `has_changed`. Said each
     /// time, so that a thread that heard of it out of order is put right by the next.
     Judge { pool: String, address: Arc<Address>, is_well: bool, has_changed: bool },
+    /// A request of another thread was granted a slot.
+    Grant { pool: String, grant: Grant },
+    /// A request waits and no slot is free: the supervisor is to be asked for another worker.
+    Want { pool: String },
+    /// A closed place has nothing running any more.
+    Empty { pool: String, place: ServerIndex },
+    /// A worker was given as many requests as it was to have.
+    Spent { pool: String, place: ServerIndex },
+    /// What a worker sent is not HTTP.
+    Violate { pool: String, place: ServerIndex },
     /// After `Draining`: no client connection is left.
     Drained,
 }

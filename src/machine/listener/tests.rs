@@ -6,8 +6,8 @@ use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, PoolIndex, SocketId};
 use crate::base::time::Instant;
 use crate::plan::{
-    AccessLog, Bind, Command, EngineChoice, Host, Level, Limits, Log, LogFormat, Plan, Pool, Route,
-    Server, Site, Source, UnknownHost, Upstream,
+    AccessLog, Bind, Command, EngineChoice, Garden, Host, Level, Limits, Log, LogFormat, Plan,
+    Pool, Route, Server, Site, Source, UnknownHost, Upstream,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -24,6 +24,8 @@ fn plan() -> Plan {
             user: None,
             connections_max: 100,
             shutdown_limit: seconds(30),
+            control: None,
+            workers_max: 1000,
             unknown_host: UnknownHost::NotFound,
             limits: Limits {
                 head_timeout: seconds(30),
@@ -70,7 +72,11 @@ impl Scene {
     fn new() -> Self {
         let mut listener = Listener::new(Instant(0), 1, Arc::new(Shared::default()));
         let mut out = Outbox::default();
-        let planned = Input::Planned { plan: Arc::new(plan()), doors: Arc::new([DoorId(0)]) };
+        let planned = Input::Planned {
+            plan: Arc::new(plan()),
+            doors: Arc::new([DoorId(0)]),
+            gates: Arc::default(),
+        };
         listener.step(Instant(0), planned, &mut out);
         assert_eq!(out.effects, []);
         let peer = Peer::Tcp("192.0.2.1:1".parse().unwrap());
@@ -218,7 +224,7 @@ fn one_machine_checks_and_the_others_are_told() {
     let mut start = || {
         let mut listener = Listener::new(Instant(0), 1, Arc::clone(&shared));
         let (plan, doors) = (Arc::new(plan.clone()), Arc::new([DoorId(0)]));
-        listener.step(Instant(0), Input::Planned { plan, doors }, &mut out);
+        listener.step(Instant(0), Input::Planned { plan, doors, gates: Arc::default() }, &mut out);
         out.effects.clear();
         listener.step(Instant(0), Input::Woken, &mut out);
         (listener, core::mem::take(&mut out.effects))
@@ -278,16 +284,18 @@ fn a_drain_ends_connections_on_which_nothing_comes() {
 fn a_pool_that_becomes_a_command_forgets_the_server_it_had() {
     let mut scene = Scene::new();
     let mut plan = plan();
-    plan.pools[0].source = Source::Command(Command {
+    plan.pools[0].source = Source::Garden(Box::new(Garden::of(Command {
         argv: vec!["app".to_string()],
         bind: Bind::Unix,
         working_directory: None,
         environment: vec![],
         ready: None,
-        startup_limit: Duration::from_secs(1),
-        shutdown_limit: Duration::from_secs(1),
+    })));
+    scene.step(Input::Planned {
+        plan: Arc::new(plan),
+        doors: Arc::new([DoorId(0)]),
+        gates: Arc::default(),
     });
-    scene.step(Input::Planned { plan: Arc::new(plan), doors: Arc::new([DoorId(0)]) });
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     scene.step(Input::Received { id: scene.client, bytes: request });
     let (_, text) = scene.sent(0);

@@ -119,8 +119,8 @@ impl Upstreams {
         // The process of an unchanged command goes on running through a reload that changes
         // something else about its pool, and is not announced again.
         let old = old.map(|slot| self.view(slot));
-        let was_command = |old: &&Upstream| matches!(old.pool.source, Source::Command(_));
-        if let (Some(old), Source::Command(_)) = (old.filter(was_command), &pool.source) {
+        let was_command = |old: &&Upstream| matches!(old.pool.source, Source::Garden(_));
+        if let (Some(old), Source::Garden(_)) = (old.filter(was_command), &pool.source) {
             let known = old.servers.first().and_then(|server| server.address.clone());
             upstream.servers[0].address = known;
         }
@@ -146,7 +146,7 @@ impl Upstream {
             Source::Servers(addresses) => {
                 addresses.iter().map(|address| server(Some(Arc::new(address.clone())))).collect()
             }
-            Source::Command(_) => alloc::vec![server(None)],
+            Source::Garden(_) | Source::Invalid(_) => alloc::vec![server(None)],
         };
         Self { pool: pool.clone(), servers, turn: 0, connections: 0, is_retired: false }
     }

@@ -7,7 +7,8 @@ use crate::base::address::Address;
 use crate::base::id::PoolIndex;
 use crate::base::limits;
 use crate::plan::fault::{Faults, Nature};
-use crate::plan::{Bind, Check, Command, Pool, Ready, Source, Upstream};
+use crate::plan::{Bind, Check, Command, Garden, Pool, Probe, Source, Upstream};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -51,7 +52,7 @@ fn pool(name: String, section: &Section<'_>, faults: &mut Faults) -> Option<Pool
     let upstream = upstream(&section.section("upstream", faults), faults);
     contradictions(section, faults);
     let source = match (command, servers) {
-        (Some(command), None) => Source::Command(command),
+        (Some(command), None) => Source::Garden(Box::new(command)),
         (None, Some(servers)) => Source::Servers(servers),
         _ => return None,
     };
@@ -97,7 +98,7 @@ fn contradictions(section: &Section<'_>, faults: &mut Faults) {
 }
 
 /// Reads every key that belongs to a command, so that their faults are told even without one.
-fn command(section: &Section<'_>, faults: &mut Faults) -> Option<Command> {
+fn command(section: &Section<'_>, faults: &mut Faults) -> Option<Garden> {
     let argv = section.list("command", faults);
     let bind = section.word("bind", [Bind::Port, Bind::Unix, Bind::Fd], faults);
     let directory = section.text("working_directory", faults);
@@ -106,7 +107,7 @@ fn command(section: &Section<'_>, faults: &mut Faults) -> Option<Command> {
     let startup_limit = lifecycle.duration("startup_limit", faults);
     let shutdown_limit = lifecycle.duration("shutdown_limit", faults);
     let ready = probe(section, "ready", faults)
-        .and_then(|(path, _, timeout)| Some(Ready { path: path?, timeout }));
+        .and_then(|(path, _, timeout)| Some(Probe { path: path?, timeout }));
     if let Some(directory) = directory.as_ref().filter(|directory| directory.content.is_empty()) {
         directory.refuse(faults, || ("is empty".into(), "write \".\" or leave it out".into()));
     }
@@ -118,15 +119,16 @@ fn command(section: &Section<'_>, faults: &mut Faults) -> Option<Command> {
     for word in &argv {
         misplaced(word, bind, faults);
     }
-    Some(Command {
+    let mut garden = Garden::of(Command {
         argv: argv.iter().map(|word| word.content.to_string()).collect(),
         bind,
         working_directory: directory.map(|directory| directory.content.to_string()),
         environment,
         ready,
-        startup_limit,
-        shutdown_limit,
-    })
+    });
+    garden.lifecycle.startup_limit = startup_limit;
+    garden.lifecycle.shutdown_limit = shutdown_limit;
+    Some(garden)
 }
 
 /// A placeholder that nothing will be put into, because the pool binds in another way.

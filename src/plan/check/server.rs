@@ -36,6 +36,8 @@ pub(super) fn server(section: &Section<'_>, faults: &mut Faults) -> Server {
         user: user.and_then(|user| read(&user, name::user, faults)),
         connections_max: section.integer("max_connections", faults),
         shutdown_limit: section.duration("shutdown_limit", faults),
+        control: None,
+        workers_max: 1000,
         unknown_host: section.word(
             "unknown_host",
             [UnknownHost::NotFound, UnknownHost::Misdirected],

@@ -40,8 +40,8 @@ fn complaints(text: &str) -> Vec<Complaint> {
 
 #[test]
 fn the_shipped_files_hold() {
-    assert!(matches!(&plan(QUICKSTART).pools[0].source, Source::Command(command)
-        if command.argv == ["{self}", "demo"]));
+    assert!(matches!(&plan(QUICKSTART).pools[0].source, Source::Garden(garden)
+        if garden.command.argv == ["{self}", "demo"]));
     let full = plan(FULL);
     assert_eq!((full.listeners.len(), full.sites.len(), full.pools.len()), (2, 2, 2));
     assert_eq!(full.sites[1].listeners, [1]);
@@ -57,6 +57,8 @@ fn what_is_not_written_has_the_documented_default() {
         user: None,
         connections_max: 100_000,
         shutdown_limit: seconds(30),
+        control: None,
+        workers_max: 1000,
         unknown_host: UnknownHost::NotFound,
         limits: Limits {
             head_timeout: seconds(30),
@@ -107,8 +109,8 @@ fn words_mean_their_variants() {
     for (bind, variant) in [("port", "Port"), ("unix", "Unix"), ("fd", "Fd")] {
         let pool = format!("command = [\"app\"]\nbind = \"{bind}\"");
         let plan = plan(&LEAST.replace("servers = [\"127.0.0.1:3000\"]", &pool));
-        let Source::Command(command) = &plan.pools[0].source else { panic!("{bind}") };
-        assert_eq!(format!("{:?}", command.bind), variant);
+        let Source::Garden(garden) = &plan.pools[0].source else { panic!("{bind}") };
+        assert_eq!(format!("{:?}", garden.command.bind), variant);
     }
 }
 
@@ -147,8 +149,8 @@ fn directories_start_at_the_file() {
         std::fs::write(&path, LEAST.replace("servers = [\"127.0.0.1:3000\"]", &pool)).unwrap();
         let loaded = load(&path).unwrap();
         assert_eq!(loaded.text, std::fs::read_to_string(&path).unwrap());
-        let Source::Command(command) = &loaded.plan.pools[0].source else { panic!("{written}") };
-        PathBuf::from(command.working_directory.clone().unwrap())
+        let Source::Garden(garden) = &loaded.plan.pools[0].source else { panic!("{written}") };
+        PathBuf::from(garden.command.working_directory.clone().unwrap())
     };
     assert_eq!(load_with("."), directory.path());
     assert_eq!(load_with("app/x"), directory.path().join("app/x"));

@@ -232,16 +232,12 @@ fn named(environment: &[(String, String)]) -> Program {
 
 /// Whether two commands would start the same process.
 pub(super) fn is_same(left: &Command, right: &Command) -> bool {
-    let Command { startup_limit, shutdown_limit, .. } = left;
-    let mut right = right.clone();
-    (right.startup_limit, right.shutdown_limit) = (*startup_limit, *shutdown_limit);
-    *left == right
+    *left == *right
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn who_it_runs_as_stands_in_its_environment_unless_the_pool_says_otherwise() {
@@ -252,8 +248,6 @@ mod tests {
             working_directory: None,
             environment: vec![("USER".into(), "written".into())],
             ready: None,
-            startup_limit: Duration::from_secs(1),
-            shutdown_limit: Duration::from_secs(1),
         };
         let slot = Slot { id: CommandId(1), pool, command, generation: 1, running: None };
         let place = Place {

@@ -279,6 +279,7 @@ impl Supervisor {
             FromListener::Failed { why } => tracing::error!("listener: {why}"),
             FromListener::Drained => tracing::info!("listener: nothing is left to finish"),
             FromListener::Counters { json } => tracing::info!("counters: {json}"),
+            word => tracing::debug!("listener: {word:?}"),
         }
     }
 

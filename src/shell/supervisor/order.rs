@@ -174,8 +174,7 @@ impl Supervisor {
                 let obstacle = probe.map(|probe| probe.obstacle).unwrap_or_default();
                 let advice = advice(slot.command.bind);
                 let obstacle = format!("{}: {obstacle}. {advice}", running.address);
-                let limit =
-                    format!(" (lifecycle.startup_limit = {:?})", slot.command.startup_limit);
+                let limit = " (lifecycle.startup_limit)".to_owned();
                 (format!("pool {}", slot.pool), Some(&running.child), limit, obstacle)
             }
         };

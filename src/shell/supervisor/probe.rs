@@ -3,7 +3,7 @@
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
-use crate::plan::Ready;
+use crate::plan::Probe as Ready;
 use crate::sys::poll::Interest;
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};

@@ -4,7 +4,7 @@ use super::command::{Slot, is_same};
 use super::{Origin, Supervisor, start};
 use crate::machine::supervisor::{CommandId, Input, Wanted};
 use crate::plan::diff::{self, Change};
-use crate::plan::{AccessLog, Plan, Source};
+use crate::plan::{AccessLog, Garden, Plan, Source};
 use crate::shell::config::{self, Loaded};
 use crate::shell::control::ToListener;
 use crate::shell::logs::operational;
@@ -78,10 +78,11 @@ impl Supervisor {
 
     /// Tells the machine which commands the plan in force wants; `before` are those of the plan
     /// before it.
-    pub(super) fn planned(&mut self, before: &BTreeMap<String, crate::plan::Command>) {
+    pub(super) fn planned(&mut self, before: &BTreeMap<String, Garden>) {
         let mut wanted = Vec::new();
-        for (pool, command) in commands(&self.loaded.plan) {
-            let (startup_limit, shutdown_limit) = (command.startup_limit, command.shutdown_limit);
+        for (pool, Garden { command, lifecycle, .. }) in commands(&self.loaded.plan) {
+            let (startup_limit, shutdown_limit) =
+                (lifecycle.startup_limit, lifecycle.shutdown_limit);
             let old = before.contains_key(&pool).then(|| self.newest(&pool)).flatten();
             let same = old.filter(|id| is_same(&self.commands[id].command, &command));
             let id = same.unwrap_or_else(|| self.name(pool, command));
@@ -122,10 +123,10 @@ impl Supervisor {
 }
 
 /// Pool to command.
-fn commands(plan: &Plan) -> BTreeMap<String, crate::plan::Command> {
+fn commands(plan: &Plan) -> BTreeMap<String, Garden> {
     let each = plan.pools.iter().filter_map(|pool| match &pool.source {
-        Source::Command(command) => Some((pool.name.clone(), command.clone())),
-        Source::Servers(_) => None,
+        Source::Garden(garden) => Some((pool.name.clone(), Garden::clone(garden))),
+        Source::Servers(_) | Source::Invalid(_) => None,
     });
     each.collect()
 }

@@ -1,0 +1,3 @@
+//! The life of one pool's workers, transport unseen.
+
+pub mod seam;
