@@ -1,7 +1,7 @@
 //! One application's process: its address, its environment, its output, its asking whether ready.
 
 use super::output::Output;
-use super::probe::Probe;
+use super::probe::{Probe, Question};
 use super::runtime::Runtime;
 use crate::base::address::Address;
 use crate::base::limits::UNIX_PATH_MAX;
@@ -104,7 +104,11 @@ impl Slot {
             .start()
             .map_err(|why| format!("{}: {why}. {}", argv[0], remedy(&why, &self.command)))?;
         let output = Output::new(out.into()).map_err(|error| format!("reading it: {error}"))?;
-        let probe = Probe::new(place.address.clone(), self.command.ready.clone(), now);
+        let question = match self.command.ready.clone() {
+            Some(ready) => Question::IsReady { path: ready.path, timeout: ready.timeout },
+            None => Question::Listens,
+        };
+        let probe = Probe::new(place.address.clone(), question, now);
         self.running = Some(Running {
             child,
             address: place.address,
