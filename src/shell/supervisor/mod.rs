@@ -4,11 +4,12 @@
 mod command;
 mod doors;
 mod order;
-mod output;
+pub mod output;
 mod probe;
 mod reload;
 mod runtime;
 mod start;
+pub mod tail;
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
