@@ -1,6 +1,7 @@
 //! Text of others, shown to people: what would move a terminal's cursor, colour it or reorder a
 //! line is written out instead.
 
+use crate::http::date::Civil;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -37,9 +38,25 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Unix time in milliseconds as RFC 3339 in UTC, such as `2026-11-21T13:15:14.123Z`.
+pub fn iso(time_ms: u64) -> String {
+    const YEAR_9999_END: u64 = 253_402_300_799_999;
+    let time_ms = time_ms.min(YEAR_9999_END);
+    let mut out = Vec::with_capacity(24);
+    Civil::from_unix(time_ms / 1000).push_iso(&mut out, time_ms % 1000);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_by_people_and_programs() {
+        assert_eq!(iso(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(iso(1_795_266_914_123), "2026-11-21T13:15:14.123Z");
+        assert_eq!(iso(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {
