@@ -159,7 +159,7 @@ fn pools(old: &[Pool], new: &[Pool], changes: &mut Vec<Change>) {
 }
 
 /// Whether two commands start the same process; `ready` is asked anew anyway.
-fn is_same(one: &Command, other: &Command) -> bool {
+pub fn is_same(one: &Command, other: &Command) -> bool {
     let Command { argv, bind, working_directory, environment, ready: _ } = one;
     (argv, *bind, working_directory, environment)
         == (&other.argv, other.bind, &other.working_directory, &other.environment)

@@ -2,14 +2,15 @@
 
 use super::doors::Doors;
 use super::{Origin, Supervisor};
-use crate::machine::command as machine;
+use crate::base::time::Instant;
+use crate::machine::supervisor::Supervisor as Machine;
 use crate::plan::AccessLog;
 use crate::shell::config::Loaded;
 use crate::shell::logs::operational;
 use crate::sys::identity::{self, Identity};
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
-use crate::sys::{memfd, process, rlimit};
+use crate::sys::{clock, memfd, process, rlimit};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::stdout;
@@ -50,7 +51,7 @@ impl Supervisor {
         let access_log = open_access_log(&loaded.plan.server.log.access)?;
         let text = seal(&loaded.text)?;
         Ok(Self {
-            machine: machine::Supervisor::new(),
+            machine: Machine::new(clock::wall_origin() ^ clock::now().0),
             inputs: VecDeque::new(),
             signals,
             notifier,
@@ -66,9 +67,10 @@ impl Supervisor {
             access_log,
             listener: None,
             sweeps: Vec::new(),
-            commands: BTreeMap::new(),
-            served: BTreeMap::new(),
-            commands_named: 0,
+            listener_restarts: 0,
+            pools: BTreeMap::new(),
+            pools_named: 0,
+            measure_at: Instant(0),
             runtime: None,
             greet,
             outcome: None,
@@ -83,7 +85,7 @@ pub(super) fn seal(text: &str) -> Result<Arc<OwnedFd>, String> {
 }
 
 /// CPUs that this process may use: its affinity, and the quota of its cgroup.
-fn available_cpus() -> u16 {
+pub(super) fn available_cpus() -> u16 {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = crate::base::limits::THREADS_MAX;
     u16::try_from(cpus.min(most)).unwrap_or(1)
