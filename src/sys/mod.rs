@@ -4,9 +4,11 @@
 pub mod clock;
 pub mod engine;
 pub mod errno;
+pub mod family;
 pub mod fdpass;
 pub mod identity;
 pub mod memfd;
+pub mod notices;
 pub mod notify;
 pub mod poll;
 pub mod port;

@@ -3,6 +3,7 @@
 
 mod command;
 mod doors;
+pub mod notices;
 mod order;
 pub mod output;
 mod probe;
