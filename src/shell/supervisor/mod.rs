@@ -3,6 +3,8 @@
 
 mod command;
 mod doors;
+pub mod events;
+pub mod measure;
 pub mod notices;
 mod order;
 pub mod output;
@@ -11,6 +13,7 @@ mod reload;
 mod runtime;
 mod start;
 pub mod tail;
+pub mod texts;
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
