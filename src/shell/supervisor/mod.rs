@@ -3,9 +3,12 @@
 
 mod carry;
 mod doors;
+pub mod events;
 mod garden;
 mod hear;
 mod listener;
+pub mod measure;
+pub mod notices;
 mod order;
 pub mod output;
 mod place;
@@ -16,6 +19,7 @@ mod report;
 mod runtime;
 mod start;
 pub mod tail;
+pub mod texts;
 mod worker;
 
 use crate::base::time::Instant;
