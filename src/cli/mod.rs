@@ -9,6 +9,7 @@ use crate::shell::logs::operational;
 use crate::shell::supervisor::{self, Origin};
 use crate::shell::{demo, listener};
 use clap::{Parser, Subcommand};
+use std::collections::BTreeMap;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,7 +106,8 @@ fn run_file(file: PathBuf) -> Result<(), String> {
 fn run_quickstart() -> Result<(), String> {
     operational::start();
     let plan = config::parse(QUICKSTART, "quickstart.toml").map_err(|report| report.to_string())?;
-    let loaded = Loaded { plan, text: QUICKSTART.to_owned() };
+    let text = QUICKSTART.to_owned();
+    let loaded = Loaded { plan, text, pages: BTreeMap::new(), complaint: None };
     supervisor::run(Origin::Quickstart, loaded, Some(greeting::greet))
 }
 
