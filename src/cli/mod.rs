@@ -13,6 +13,7 @@ use crate::shell::{demo, listener};
 use ask::Question;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use std::collections::BTreeMap;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -125,7 +126,8 @@ fn run_file(file: PathBuf) -> Result<(), String> {
 fn run_quickstart() -> Result<(), String> {
     operational::start();
     let plan = config::parse(QUICKSTART, "quickstart.toml").map_err(|report| report.to_string())?;
-    let loaded = Loaded { plan, text: QUICKSTART.to_owned() };
+    let text = QUICKSTART.to_owned();
+    let loaded = Loaded { plan, text, pages: BTreeMap::new(), complaint: None };
     supervisor::run(Origin::Quickstart, loaded, Some(greeting::greet))
 }
 

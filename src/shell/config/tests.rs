@@ -212,9 +212,9 @@ fn a_reload_is_made_of_the_least_steps() {
         (LEAST.into(), LEAST.replace(":3000", ":3001"), alter(Process::Keep)),
         (LEAST.into(), command(""), alter(Process::Start)),
         (command(""), LEAST.into(), alter(Process::Stop)),
-        (command(""), command("bind = \"fd\""), alter(Process::Restart)),
-        (command(""), command("environment = { A = \"1\" }"), alter(Process::Restart)),
-        (command(""), command("working_directory = \"/\""), alter(Process::Restart)),
+        (command(""), command("bind = \"fd\""), alter(Process::Recycle)),
+        (command(""), command("environment = { A = \"1\" }"), alter(Process::Recycle)),
+        (command(""), command("working_directory = \"/\""), alter(Process::Recycle)),
         (command(""), command("lifecycle = { shutdown_limit = \"1s\" }"), alter(Process::Keep)),
         (command(""), command("ready = { path = \"/\" }"), alter(Process::Keep)),
     ] {

@@ -28,9 +28,11 @@ impl Supervisor {
         tracing::info!("reloading {}", path.display());
         let usec = clock::now().0 / 1000;
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
-        let taken = config::load(&path)
-            .map_err(|report| report.to_string())
-            .and_then(|loaded| self.take(loaded));
+        let taken = config::load(&path).map_err(|report| report.to_string()).and_then(|loaded| {
+            loaded.may_replace(&self.loaded.plan).map_err(|report| report.to_string())?;
+            loaded.complain();
+            self.take(loaded)
+        });
         if let Err(why) = &taken {
             for line in why.lines() {
                 tracing::error!("{line}");

@@ -29,6 +29,7 @@ impl Supervisor {
         greet: Option<fn(&[String])>,
     ) -> Result<Self, String> {
         operational::set_level(loaded.plan.server.log.level);
+        loaded.complain();
         let third = process::reserve_third().map_err(|e| format!("reserving descriptor 3: {e}"))?;
         let signals = Signals::block().map_err(|error| format!("blocking signals: {error}"))?;
         let notifier = Notifier::from_environment()
