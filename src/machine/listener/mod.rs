@@ -14,6 +14,7 @@ mod client;
 mod dispatch;
 mod ending;
 mod heads;
+mod list;
 mod pass;
 mod relay;
 pub mod seam;
@@ -22,6 +23,8 @@ mod settle;
 mod tests;
 mod timing;
 mod upload;
+
+pub use list::Listed;
 
 use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
@@ -65,8 +68,8 @@ enum Role {
 }
 
 /// The data plane of one thread.
-#[derive(Debug)]
 pub struct Listener {
+    thread: u16,
     shared: Arc<Shared>,
     plan: Option<Arc<Plan>>,
     /// The plan's, copied: its `Arc` is shared with other threads, and counting references on it
@@ -100,13 +103,23 @@ pub struct Listener {
     scratch: Vec<u8>,
     due: Vec<u64>,
     tally: Tally,
+    affinity_key: [u8; 32],
+}
+
+impl core::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Not the key.
+        f.debug_struct("Listener").field("thread", &self.thread).finish_non_exhaustive()
+    }
 }
 
 impl Listener {
+    /// `thread` is this machine's number in [`Ticket::thread`](crate::machine::gate::Ticket).
     /// `seed` must differ between threads and starts: request ids come from it.
-    pub fn new(now: Instant, seed: u64, shared: Arc<Shared>) -> Self {
+    pub fn new(now: Instant, thread: u16, seed: u64, shared: Arc<Shared>) -> Self {
         let is_checker = !shared.has_checker.swap(true, Ordering::Relaxed);
         Self {
+            thread,
             shared,
             plan: None,
             limits: timing::NO_LIMITS,
@@ -131,7 +144,14 @@ impl Listener {
             scratch: Vec::new(),
             due: Vec::with_capacity(DUE_ROOM),
             tally: Tally::default(),
+            affinity_key: [0; 32],
         }
+    }
+
+    /// What affinity cookies are signed with: the same for all threads, and over restarts. Before
+    /// the first request.
+    pub fn set_affinity_key(&mut self, key: [u8; 32]) {
+        self.affinity_key = key;
     }
 
     /// Unix time in nanoseconds at [`Instant`] zero; told at start and about once a second.
