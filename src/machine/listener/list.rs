@@ -38,7 +38,10 @@ impl Listener {
         for (_, _, client) in self.clients.iter() {
             let Some(exchange) = &client.exchange else { continue };
             let Some(slot) = exchange.slot else { continue };
-            let name = self.upstreams.view(slot).pool.name.as_str();
+            let upstream = self.upstreams.view(slot);
+            let name = upstream.pool.name.as_str();
+            let place = exchange.server.map(|place| usize::from(place.0));
+            let worker = place.and_then(|place| upstream.servers.get(place)?.worker);
             let elapsed = now.since(exchange.started);
             if elapsed < older || pool.is_some_and(|pool| pool != name) {
                 continue;
@@ -46,7 +49,7 @@ impl Listener {
             each(Listed {
                 id: exchange.notes.part(Part::Id),
                 pool: name,
-                worker: None,
+                worker,
                 client: client.peer,
                 method: exchange.notes.part(Part::Method),
                 host: exchange.notes.part(Part::Host),
@@ -60,6 +63,7 @@ impl Listener {
 
 fn state(stage: Stage) -> &'static str {
     match stage {
+        Stage::Waiting => "waiting",
         Stage::Fresh | Stage::Connecting => "connecting",
         Stage::Sent => "sent",
         Stage::Answering => "answering",

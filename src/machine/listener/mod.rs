@@ -13,9 +13,12 @@ mod check;
 mod client;
 mod dispatch;
 mod ending;
+mod garden;
 mod heads;
 mod list;
 mod pass;
+mod pin;
+mod queue;
 mod relay;
 pub mod seam;
 mod settle;
@@ -33,10 +36,12 @@ use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::base::timers::Wheel;
 use crate::http::date::Civil;
+use crate::machine::gate::Gate;
+use crate::machine::pool::seam::WorkerId;
 use crate::machine::route::Router;
 use crate::machine::shelf::Shelf;
 use crate::machine::tally::Tally;
-use crate::machine::upstream::Upstreams;
+use crate::machine::upstream::{Slot, Upstreams};
 use crate::plan::{Limits, Plan};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -104,6 +109,12 @@ pub struct Listener {
     due: Vec<u64>,
     tally: Tally,
     affinity_key: [u8; 32],
+    /// Of the last ticket.
+    serial: u32,
+    /// Gardens whose gates are to be pumped before the step is over.
+    pumps: Vec<Slot>,
+    /// When the first suspension of a worker ends.
+    pump_due: Instant,
 }
 
 impl core::fmt::Debug for Listener {
@@ -145,6 +156,9 @@ impl Listener {
             due: Vec::with_capacity(DUE_ROOM),
             tally: Tally::default(),
             affinity_key: [0; 32],
+            serial: 0,
+            pumps: Vec::new(),
+            pump_due: Instant::NEVER,
         }
     }
 
@@ -165,7 +179,7 @@ impl Listener {
 
     /// When to be stepped with `Woken` if nothing happens before.
     pub fn deadline(&self) -> Instant {
-        self.wheel.next().min(self.check_due)
+        self.wheel.next().min(self.check_due).min(self.pump_due)
     }
 
     /// Hears one fact and leaves its orders in `out`.
@@ -204,19 +218,28 @@ impl Listener {
                 }
             }
             Input::Closed { id, unsent: _ } => self.closed(id, out),
-            Input::Planned { plan, doors, gates: _ } => self.planned(now, plan, &doors, out),
+            Input::Planned { plan, doors, gates } => self.planned(now, plan, &doors, &gates, out),
             Input::Served { pool, server, address } => self.served(&pool, server, address, out),
             Input::Judged { pool, address, is_well } => {
                 self.upstreams.judged(&pool, &address, is_well);
             }
-            Input::Admitted { .. }
-            | Input::Retired { .. }
-            | Input::Dismissed { .. }
-            | Input::Granted { .. }
-            | Input::Stood { .. }
-            | Input::Paged { .. } => {}
+            Input::Admitted { pool, place, slot, generation, address } => {
+                self.admitted(&pool, place, WorkerId { slot, generation }, address, out);
+            }
+            Input::Retired { pool, place } => self.retired(&pool, place, out),
+            Input::Dismissed { pool, place } => self.dismissed(now, &pool, place, out),
+            Input::Granted { pool, grant } => {
+                if let Some(slot) = self.upstreams.garden(&pool) {
+                    self.granted(now, slot, grant, out);
+                }
+            }
+            Input::Stood { pool, standing } => self.stood(now, &pool, standing, out),
+            Input::Paged { pool, page } => self.paged(&pool, page),
             Input::Draining => self.drain(now, out),
             Input::Woken => self.woken(now, out),
+        }
+        if !self.pumps.is_empty() {
+            self.pump_all(now, out);
         }
     }
 
@@ -325,14 +348,22 @@ impl Listener {
         }
     }
 
-    fn planned(&mut self, now: Instant, plan: Arc<Plan>, doors: &[DoorId], out: &mut Outbox) {
+    fn planned(
+        &mut self,
+        now: Instant,
+        plan: Arc<Plan>,
+        doors: &[DoorId],
+        gates: &[Option<Arc<Gate>>],
+        out: &mut Outbox,
+    ) {
         self.router = Router::new(&plan, doors);
         let mut orphaned = Vec::new();
-        self.upstreams.replan(&plan, now, &mut orphaned);
+        self.upstreams.replan(&plan, gates, now, &mut orphaned);
         self.tally.upstream_idle = self.tally.upstream_idle.saturating_sub(orphaned.len() as u64);
         for l in orphaned {
             self.close_link(l, out);
         }
+        self.clear_queues(now, out);
         self.shortest = timing::shortest(&plan);
         self.limits = plan.server.limits;
         self.plan = Some(plan);
