@@ -11,6 +11,7 @@ pub mod output;
 mod probe;
 mod reload;
 mod runtime;
+pub mod schedule;
 mod start;
 pub mod tail;
 pub mod texts;
