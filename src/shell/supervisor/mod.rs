@@ -17,6 +17,7 @@ mod proof;
 mod reload;
 mod report;
 mod runtime;
+pub mod schedule;
 mod start;
 pub mod tail;
 pub mod texts;
