@@ -161,13 +161,16 @@ impl<M: Machine> World<M> {
         garden.autostart = standing != Standing::Stopped;
         self.oracle.adopted(self.now);
         self.say(|| format!("a new supervisor, {standing:?}"));
-        self.take_over(Input::Planned { garden, is_changed: false });
-        self.take_over(Input::Adopted(workers));
+        // Until it is told of the workers, it cannot know them.
+        self.is_unsettled = true;
+        self.step(Input::Planned { garden, is_changed: false });
+        self.is_unsettled = false;
+        self.step(Input::Adopted(workers));
         if let Standing::Paused { limit } = standing {
-            self.take_over(Input::Asked(Verb::Pause { limit }));
+            self.step(Input::Asked(Verb::Pause { limit }));
         }
         for worker in core::mem::take(&mut self.died_unseen) {
-            self.take_over(Input::Exited { worker, exit: Exit::Unknown });
+            self.step(Input::Exited { worker, exit: Exit::Unknown });
         }
         self.step(Input::Woken);
         if !self.door.is_up {
@@ -254,13 +257,6 @@ impl<M: Machine> World<M> {
         self.garden = garden.clone();
         self.step(Input::Planned { garden: Box::new(garden), is_changed: false });
         self.at(FORGIVEN, Event::Restart);
-    }
-
-    /// Facts of one moment: only when all are told can the books agree.
-    fn take_over(&mut self, input: Input) {
-        self.is_unsettled = true;
-        self.step(input);
-        self.is_unsettled = false;
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! `LYCHGATE_TEST_SEEDS=n` runs so many seeds, `LYCHGATE_TEST_SEED=n` one of them with its trace.
 
+pub(crate) mod babble;
 pub(crate) mod cover;
 pub(crate) mod dice;
 mod doing;

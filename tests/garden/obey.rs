@@ -8,8 +8,8 @@ use core::time::Duration;
 use lychgate::machine::pool::seam::{Exit, Input, Order, WorkerId};
 
 impl<M: Machine> World<M> {
-    pub(crate) fn obey(&mut self, order: Order) -> Option<Input> {
-        match order {
+    pub(crate) fn obey(&mut self, order: &Order) -> Option<Input> {
+        match *order {
             Order::Spawn { worker } => return Some(self.spawn(worker)),
             Order::Admit { worker, requests_max } => {
                 if self.door.is_up {
@@ -61,8 +61,7 @@ impl<M: Machine> World<M> {
         if let Some(after) = fate.violates_after {
             self.at(after, Event::Violate(worker));
         }
-        let process =
-            Process { fate, born: self.now, kills: 0, is_leaving: false, said_stopping: false };
+        let process = Process { fate, born: self.now, kills: 0, is_leaving: false };
         self.processes.insert(worker, process);
         Input::Spawned { worker }
     }

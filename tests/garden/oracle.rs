@@ -259,7 +259,6 @@ impl Oracle {
         let is_refusing = matches!(self.standing, Standing::Stopped | Standing::Tripped);
         match verb {
             Verb::Recycle if !is_refusing => self.remind(Trigger::Demand),
-            Verb::Recycle => {}
             Verb::Stop => self.standing = Standing::Stopped,
             Verb::Start => {
                 if is_refusing {
@@ -269,7 +268,7 @@ impl Oracle {
             }
             Verb::Pause { limit } if !is_refusing => self.standing = Standing::Paused { limit },
             Verb::Resume if !is_refusing => self.standing = Standing::Running,
-            Verb::Pause { .. } | Verb::Resume => {}
+            Verb::Recycle | Verb::Pause { .. } | Verb::Resume => {}
         }
     }
 

@@ -63,7 +63,8 @@ impl Oracle {
 
     /// The slot is free, or its worker is to be replaced by overlap.
     fn require_vacancy(&mut self, worker: WorkerId) {
-        let mut staying = self.workers.iter().filter(|(id, it)| id.slot == worker.slot && it.is_staying());
+        let mut staying =
+            self.workers.iter().filter(|(id, it)| id.slot == worker.slot && it.is_staying());
         let (first, second) = (staying.next(), staying.next());
         let is_vacant = second.is_none()
             && first.is_none_or(|(_, old)| self.garden.recycle.overlap && !old.reasons.is_empty());
@@ -103,7 +104,8 @@ impl Oracle {
         let wanted = self.garden.recycle.requests;
         let jitter = u64::from(self.garden.recycle.jitter);
         let least = (wanted * (100 - jitter) / 100).saturating_sub(1);
-        let is_right = requests_max <= wanted && requests_max >= least && (requests_max == 0) == (wanted == 0);
+        let is_right =
+            requests_max <= wanted && requests_max >= least && (requests_max == 0) == (wanted == 0);
         // What it was given before the listener died is counted off or not.
         self.require(is_right || record.has_served, "requests-max", || {
             format!("{worker:?}: {requests_max} of {wanted}")
@@ -323,9 +325,9 @@ impl Oracle {
             format!("{failure:?} of {worker:?} is not true")
         });
         if failure == Failure::Deadlock {
-            let is_again = self.deadlock_at.is_some_and(|at| {
-                at != self.now && self.now < at + self.spans.pause.least
-            });
+            let is_again = self
+                .deadlock_at
+                .is_some_and(|at| at != self.now && self.now < at + self.spans.pause.least);
             self.require(!is_again, "deadlock-pause", || format!("{worker:?}"));
             self.deadlock_at = Some(self.now);
         }

@@ -30,7 +30,6 @@ pub(crate) struct Process {
     pub(crate) born: Instant,
     pub(crate) kills: u32,
     pub(crate) is_leaving: bool,
-    pub(crate) said_stopping: bool,
 }
 
 impl Process {

@@ -45,7 +45,7 @@ enum Wrong {
     /// Twice at once.
     DoubleStart,
     /// The slot of another worker, the generation of the last one.
-    WrongSlot,
+    OtherSlot,
     OldGeneration,
     /// A failure is heard twice, or not.
     FailureTwice,
@@ -84,7 +84,7 @@ const WRONGS: &[(Wrong, &[&str])] = &[
     (Wrong::KillForTerminate, &["early-kill"]),
     (Wrong::TerminateForRetire, &["rude"]),
     (Wrong::DoubleStart, &["unasked-start", "double-start", "two-starts"]),
-    (Wrong::WrongSlot, &["slot", "double-start", "forgotten"]),
+    (Wrong::OtherSlot, &["slot", "double-start", "forgotten"]),
     (Wrong::OldGeneration, &["generation"]),
     (Wrong::FailureTwice, &["failure"]),
     (Wrong::TripTooEarly, &["trip"]),
@@ -160,7 +160,7 @@ impl Saboteur {
                     out.push(Order::Spawn { worker });
                     out.push(Order::Spawn { worker: WorkerId { generation, ..worker } });
                 }
-                (Wrong::WrongSlot, Order::Spawn { worker }) if is_meant => {
+                (Wrong::OtherSlot, Order::Spawn { worker }) if is_meant => {
                     out.push(Order::Spawn { worker: WorkerId { slot: worker.slot + 1, ..worker } });
                 }
                 (Wrong::OldGeneration, Order::Spawn { worker }) => {
@@ -205,7 +205,7 @@ impl Saboteur {
             Wrong::MissingPing => matches!(order, Order::Ping { .. }),
             Wrong::MissingOrphan => matches!(order, Order::Orphan { .. }),
             Wrong::MissingOver => matches!(order, Order::Over),
-            Wrong::DoubleStart | Wrong::WrongSlot => matches!(order, Order::Spawn { .. }),
+            Wrong::DoubleStart | Wrong::OtherSlot => matches!(order, Order::Spawn { .. }),
             _ => false,
         }
     }

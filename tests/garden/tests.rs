@@ -184,3 +184,14 @@ fn a_pool_withstands_every_seed() {
         assert_eq!(missing, [], "never met in {seeds} seeds");
     }
 }
+
+#[test]
+fn arbitrary_facts_break_nothing() {
+    let runs = number("LYCHGATE_TEST_SEEDS").unwrap_or(SEEDS) / 5;
+    for seed in 0..runs {
+        let _seeded = Seeded(seed);
+        let mut dice = Dice::new(seed);
+        let facts = dice.small(10, 400);
+        super::babble::run(&mut dice, pool(seed), facts.into());
+    }
+}

@@ -27,10 +27,9 @@ impl Oracle {
         }
         let is_missed = self.step.is_granted && self.step.wanted_start && self.step.spawns == 0;
         self.require(!is_missed, "start-refused", || String::from("wanted, granted, not done"));
-        let is_tripped = !self.step.must_trip || self.step.has_tripped;
-        self.require(is_tripped, "trip", || {
-            format!("too late: {:?}", self.window)
-        });
+        if self.step.must_trip && !self.step.has_tripped {
+            self.blame("trip", format!("too late: {:?}", self.window));
+        }
         if let Some(ghost) = self.ghosts.first().copied() {
             self.blame("lost-slot", format!("the listener still knows {ghost:?}, which is gone"));
         }
@@ -114,7 +113,8 @@ impl Oracle {
         self.require(is_alive, "mute-lives", || format!("{worker:?}: {record:?}"));
         let Some(waiting) = self.waiting_since else { return };
         let since = waiting.max(self.answered_at).max(record.since);
-        let is_spared = self.deadlock_at.is_some_and(|at| self.now < at + spans.pause.most + MEASURE);
+        let is_spared =
+            self.deadlock_at.is_some_and(|at| self.now < at + spans.pause.most + MEASURE);
         let is_stuck = self.now > since + spans.deadlock.most + MEASURE;
         self.require(!is_stuck || is_spared, "deadlock-lives", || format!("{worker:?}"));
     }

@@ -186,10 +186,9 @@ impl<M: Machine> World<M> {
             for order in orders {
                 self.say(|| format!("    {order:?}"));
                 self.oracle.ordered(&order);
-                inputs.extend(self.obey(order));
+                inputs.extend(self.obey(&order));
             }
-            // `Spawned` and the like belong to the same turn.
-            if inputs.is_empty() && !self.is_unsettled {
+            if !self.is_unsettled {
                 self.oracle.settled(&self.machine);
             }
         }
@@ -259,7 +258,6 @@ impl<M: Machine> World<M> {
     fn report(&mut self, worker: WorkerId, report: Report) {
         let is_calm = self.is_calm;
         let Some(process) = self.processes.get_mut(&worker).filter(|_| !is_calm) else { return };
-        process.said_stopping |= report == Report::Stopping;
         if report == Report::Stopping {
             process.is_leaving = true;
             let exit = self.dice.one_of(&[Exit::Code(0), Exit::Code(0), Exit::Code(3)]);
@@ -310,7 +308,8 @@ impl<M: Machine> World<M> {
                 format!("a request is given to {worker:?}")
             });
             let life = self.door.life;
-            let after = if self.dice.percent(90) { self.dice.ms(1, 300) } else { self.dice.ms(1, 9_000) };
+            let after =
+                if self.dice.percent(90) { self.dice.ms(1, 300) } else { self.dice.ms(1, 9_000) };
             self.at(after, Event::Finish(worker, life));
             let spent = self.door.places.get(&worker);
             if spent.is_some_and(|it| it.delivered == it.requests_max && it.delivered > 0) {
@@ -376,10 +375,6 @@ impl<M: Machine> World<M> {
             return self.step(Input::MayNotStart);
         }
         self.step(Input::MayStart);
-    }
-
-    pub(crate) fn is_alive(&self, worker: WorkerId) -> bool {
-        self.processes.contains_key(&worker)
     }
 
     pub(crate) fn orphans(&self) -> Vec<WorkerId> {
