@@ -38,6 +38,8 @@ pub(crate) struct Record {
     /// Sent and not answered.
     pub(crate) ping: Option<Instant>,
     pub(crate) pinged_at: Option<Instant>,
+    /// Something was answered since, as far as the figures tell.
+    pub(crate) has_progress: bool,
     /// When it was last known to live.
     pub(crate) sign_at: Instant,
     /// When it was last known to have something to do.
@@ -47,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) reasons: BTreeSet<Trigger>,
     pub(crate) is_stopping: bool,
     pub(crate) is_orphan_ended: bool,
+    /// It is recycled without overlap: the next one waits until it is gone.
+    pub(crate) is_exclusive: bool,
 }
 
 impl Record {
@@ -66,12 +70,14 @@ impl Record {
             killed_at: None,
             ping: None,
             pinged_at: None,
+            has_progress: false,
             sign_at: now,
             active_at: now,
             figures: Figures::default(),
             reasons: BTreeSet::new(),
             is_stopping: false,
             is_orphan_ended: false,
+            is_exclusive: false,
         }
     }
 
@@ -131,7 +137,8 @@ pub(crate) struct Step {
     pub(crate) allowed: Vec<(WorkerId, Failure)>,
     pub(crate) has_tripped: bool,
     pub(crate) must_trip: bool,
-    pub(crate) has_stood: bool,
+    /// Started by the operator: whether it is still paused, is the machine's choice.
+    pub(crate) is_started: bool,
 }
 
 impl Oracle {
@@ -265,6 +272,7 @@ impl Oracle {
                     self.standing = Standing::Running;
                 }
                 self.window.clear(!is_refusing);
+                self.step.is_started = true;
             }
             Verb::Pause { limit } if !is_refusing => self.standing = Standing::Paused { limit },
             Verb::Resume if !is_refusing => self.standing = Standing::Running,
@@ -301,6 +309,9 @@ impl Oracle {
                 record.active_at = self.now;
             }
             if figures.answered > record.figures.answered {
+                record.has_progress = true;
+                // What came before the ping says nothing about what came of it.
+                record.ping = record.ping.filter(|ping| *ping > figures.answered);
                 record.sign_at = record.sign_at.max(figures.answered);
                 self.answered_at = self.answered_at.max(figures.answered);
             }
@@ -322,6 +333,7 @@ impl Oracle {
             Input::Serving { .. } if record.phase == Phase::Admitted => {
                 record.enter(now, Phase::Serving);
                 record.has_served = true;
+                self.wanted = false;
                 record.sign_at = now;
                 record.active_at = now;
             }
@@ -398,7 +410,10 @@ impl Oracle {
         self.deadlock_at = None;
         self.told = None;
         self.changed_at = now;
-        if self.standing == Standing::Tripped {
+        // Only what lives tells which generations there were.
+        self.generation_max = self.workers.keys().map(|worker| worker.generation).max();
+        // The new one is told again what the operator said.
+        if self.standing != Standing::Stopped {
             self.standing = Standing::Running;
         }
         for record in self.workers.values_mut() {

@@ -26,7 +26,6 @@ impl Oracle {
             Order::Orphan { worker, why } => self.orphan(worker, why),
             Order::Stand { standing, .. } => {
                 self.told = Some(standing);
-                self.step.has_stood = true;
             }
             Order::Trip => self.trip(),
             Order::Tell(event) => self.tell(event),
@@ -67,11 +66,20 @@ impl Oracle {
             self.workers.iter().filter(|(id, it)| id.slot == worker.slot && it.is_staying());
         let (first, second) = (staying.next(), staying.next());
         let is_vacant = second.is_none()
-            && first.is_none_or(|(_, old)| self.garden.recycle.overlap && !old.reasons.is_empty());
+            && first.is_none_or(|(_, old)| self.garden.recycle.overlap && self.is_due(old));
         let is_replacement = first.is_some();
+        let leaving =
+            |it: &Record| it.is_exclusive && !it.is_staying() && it.phase != Phase::Orphaned;
+        let predecessor =
+            self.workers.iter().find(|(id, it)| id.slot == worker.slot && leaving(it));
+        let overlaps =
+            predecessor.map(|(old, _)| format!("{worker:?}, and {old:?} is still there"));
         self.require(is_vacant, "double-start", || format!("{worker:?}: the slot is taken"));
         if is_replacement {
             self.cover.note("overlapped recycle");
+        }
+        if let Some(text) = overlaps {
+            self.blame("overlap", text);
         }
     }
 
@@ -125,12 +133,15 @@ impl Oracle {
             Some(excuse) => self.cover.note_in("retired:", excuse),
             None => self.blame("dip", format!("Retire of {worker:?}: {record:?}")),
         }
-        if self.is_running() && !self.is_idle(&record) {
+        let is_due = self.is_due(&record);
+        if self.is_running() && (is_due || !self.is_idle(&record)) {
             self.deaths += 1;
         }
+        let is_exclusive = self.is_running() && is_due && !self.garden.recycle.overlap;
         let now = self.now;
         if let Some(record) = self.workers.get_mut(&worker) {
             record.retired_at = Some(now);
+            record.is_exclusive = is_exclusive;
             record.enter(now, Phase::Draining);
         }
     }
@@ -143,7 +154,7 @@ impl Oracle {
         let mut slots: Vec<u16> =
             self.workers.iter().filter(|(_, it)| serving(it)).map(|(id, _)| id.slot).collect();
         slots.dedup();
-        let is_wanted = !record.reasons.is_empty();
+        let is_wanted = self.is_due(record);
         let kept = target(&self.garden);
         let cases = [
             (!self.is_running(), "the pool ends"),
@@ -157,6 +168,11 @@ impl Oracle {
             (self.is_idle(record) && slots.len() > kept, "idle"),
         ];
         cases.iter().find(|(holds, _)| *holds).map(|(_, excuse)| *excuse)
+    }
+
+    /// It has a reason to be recycled.
+    fn is_due(&self, record: &Record) -> bool {
+        !record.reasons.is_empty() || self.now >= record.born + self.spans.every.least
     }
 
     pub(crate) fn is_idle(&self, record: &Record) -> bool {
@@ -220,7 +236,7 @@ impl Oracle {
         let cases = [
             (is_starting && is_slow, "it does not get ready"),
             (is_starting && !self.is_running(), "the pool ends while it starts"),
-            (is_starting && !record.reasons.is_empty(), "it is recycled while it starts"),
+            (is_starting && self.is_due(record), "it is recycled while it starts"),
             (is_starting && (is_surplus || self.changed_at > record.born), "it starts in vain"),
             (is_starting && record.is_unproven, "it was adopted while it started"),
             (self.is_by_now(record.terminated_at, GRACE), "it does not heed SIGTERM"),
@@ -260,7 +276,8 @@ impl Oracle {
 
     fn ping(&mut self, worker: WorkerId) {
         let Some(record) = self.live(worker, "Ping") else { return };
-        let is_time = record.phase == Phase::Serving && record.ping.is_none();
+        let is_time =
+            record.phase == Phase::Serving && (record.ping.is_none() || record.has_progress);
         self.require(is_time, "ping", || format!("of {worker:?}: {record:?}"));
         let last = record.pinged_at;
         let is_rare = last.is_none() || self.is_by_now(last, self.spans.ping.least);
@@ -269,6 +286,7 @@ impl Oracle {
         if let Some(record) = self.workers.get_mut(&worker) {
             record.ping = Some(now);
             record.pinged_at = Some(now);
+            record.has_progress = false;
         }
     }
 

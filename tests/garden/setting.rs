@@ -106,7 +106,7 @@ fn triggers(dice: &mut Dice, garden: &mut Garden) {
     let recycle = &mut garden.recycle;
     recycle.every = dice.maybe_ms(30, 3_000, 20_000);
     recycle.at = if dice.percent(50) { vec![60] } else { Vec::new() };
-    recycle.jitter = dice.one_of(&[0, 10, 50, 100]);
+    recycle.jitter = dice.one_of(&[0, 10, 50]);
     recycle.requests = if dice.percent(30) { dice.range(1, 30) } else { 0 };
     recycle.private_memory = if dice.percent(40) { HEAVY } else { 0 };
     recycle.virtual_memory = if dice.percent(40) { HEAVY } else { 0 };

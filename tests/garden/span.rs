@@ -20,6 +20,8 @@ pub(crate) struct Spans {
     pub(crate) silence: Span,
     pub(crate) deadlock: Span,
     pub(crate) pause: Span,
+    /// The age at which a worker is recycled, with and without jitter.
+    pub(crate) every: Span,
 }
 
 impl Span {
@@ -36,6 +38,8 @@ impl Span {
 
 impl Spans {
     pub(crate) fn new(garden: &Garden) -> Self {
+        let mut every = Span::of(garden.recycle.every);
+        every.least = every.least * (100 - u32::from(garden.recycle.jitter)) / 100;
         Self {
             startup: Span::of(Some(garden.lifecycle.startup_limit)),
             shutdown: Span::of(Some(garden.lifecycle.shutdown_limit)),
@@ -44,6 +48,7 @@ impl Spans {
             silence: Span::of(Some(garden.health.ping_timeout)),
             deadlock: Span::of(garden.health.deadlock_interval),
             pause: Span::of(Some(garden.health.deadlock_pause)),
+            every,
         }
     }
 
@@ -55,5 +60,6 @@ impl Spans {
         self.silence.widen(other.silence);
         self.deadlock.widen(other.deadlock);
         self.pause.widen(other.pause);
+        self.every.widen(other.every);
     }
 }

@@ -61,6 +61,9 @@ impl Oracle {
     }
 
     fn stand(&mut self, seen: Standing) {
+        if self.step.is_started && matches!(seen, Standing::Paused { .. }) {
+            self.standing = seen;
+        }
         let is_same = match (self.standing, seen) {
             _ if self.ending.is_some() => true,
             (Standing::Running, Standing::Running | Standing::Replacing) => true,

@@ -308,8 +308,11 @@ impl<M: Machine> World<M> {
                 format!("a request is given to {worker:?}")
             });
             let life = self.door.life;
-            let after =
-                if self.dice.percent(90) { self.dice.ms(1, 300) } else { self.dice.ms(1, 9_000) };
+            let after = if self.is_calm || self.dice.percent(90) {
+                self.dice.ms(1, 300)
+            } else {
+                self.dice.ms(1, 9_000)
+            };
             self.at(after, Event::Finish(worker, life));
             let spent = self.door.places.get(&worker);
             if spent.is_some_and(|it| it.delivered == it.requests_max && it.delivered > 0) {
