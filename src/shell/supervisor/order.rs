@@ -5,7 +5,7 @@ use super::runtime::Runtime;
 use super::{Listener, Supervisor};
 use crate::base::time::Instant;
 use crate::machine::supervisor::{Child, CommandId, Input, KillReason, Order};
-use crate::shell::control::{Channel, ToListener};
+use crate::shell::control::{AffinityKey, Channel, ToListener};
 use crate::sys::fdpass;
 use crate::sys::process::{Launch, Program};
 use std::io::{stderr, stdout};
@@ -82,7 +82,10 @@ impl Supervisor {
         tracing::info!("listener: process {} started", child.pid());
         self.listener = Some(Listener { child, channel: Some(Channel::new(ours)) });
         let identity = self.identity.clone();
-        self.tell(&ToListener::Begin { threads: self.threads, identity }, Vec::new());
+        let affinity_key =
+            AffinityKey::fresh().map_err(|why| format!("making a key for cookies: {why}"))?;
+        let threads = self.threads;
+        self.tell(&ToListener::Begin { threads, identity, affinity_key }, Vec::new());
         self.tell_log();
         self.tell_configuration();
         let doors = self.plan_doors.clone();
