@@ -262,8 +262,9 @@ impl Gate {
     /// Brings together a ticket and a free slot, if there are both. To be called until `Nothing`.
     pub fn pump(&self, now: Instant, turn: &mut u16) -> Pumped {
         loop {
-            sync::order();
             self.resume(now);
+            // What was changed before is seen by all before this looks at what they changed.
+            sync::order();
             if self.waiting.load(SeqCst) == 0
                 || self.standing.load(SeqCst) != RUNNING
                 || self.is_sweeping.load(SeqCst)
