@@ -42,10 +42,9 @@ fn row(listed: Listed<'_>) -> RequestRow {
     RequestRow {
         id: text(listed.id),
         pool: listed.pool.to_owned(),
-        worker: listed.worker.map(|worker| Worker {
-            slot: worker.slot,
-            generation: worker.generation,
-        }),
+        worker: listed
+            .worker
+            .map(|worker| Worker { slot: worker.slot, generation: worker.generation }),
         client: match listed.client {
             Peer::Tcp(address) => address.to_string(),
             Peer::Unix => "unix:".to_owned(),

@@ -69,13 +69,31 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// A worker has this place from now on. `Report::Known` follows.
-    Admitted { pool: String, place: ServerIndex, slot: u16, generation: u32, address: Address },
+    Admitted {
+        pool: String,
+        place: ServerIndex,
+        slot: u16,
+        generation: u32,
+        address: Address,
+    },
     /// The place is closed.
-    Retired { pool: String, place: ServerIndex },
+    Retired {
+        pool: String,
+        place: ServerIndex,
+    },
     /// The worker is gone or released; its place is forgotten. `Report::Known` follows.
-    Dismissed { pool: String, place: ServerIndex },
-    Stood { pool: String, standing: Standing },
-    Paged { pool: String, page: Option<Arc<[u8]>> },
+    Dismissed {
+        pool: String,
+        place: ServerIndex,
+    },
+    Stood {
+        pool: String,
+        standing: Standing,
+    },
+    Paged {
+        pool: String,
+        page: Option<Arc<[u8]>>,
+    },
 }
 
 impl News {

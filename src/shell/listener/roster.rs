@@ -394,3 +394,6 @@ fn serving(pool: &str, worker: Worker) -> Order {
 fn emptied(pool: &str, worker: Worker) -> Order {
     Order::Say(FromListener::Emptied { pool: pool.to_owned(), worker })
 }
+
+#[cfg(test)]
+mod tests;
