@@ -30,7 +30,7 @@ use crate::machine::supervisor::Supervisor as Machine;
 use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
 use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
-use crate::shell::control::ToListener;
+use crate::shell::control::{AffinityKey, ToListener};
 use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notices::Notices;
@@ -102,6 +102,8 @@ struct Supervisor {
     /// When the listener is asked next how much it does.
     measure_at: Instant,
     home: Home,
+    /// Of cookies that pin clients to slots, over the lives of listeners.
+    affinity_key: AffinityKey,
     /// What workers say of themselves.
     notices: Notices,
     events: Events,
