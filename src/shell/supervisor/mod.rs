@@ -1,6 +1,7 @@
 //! The supervisor process: one thread that waits for signals, children and messages, tells the
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
+pub mod action;
 mod carry;
 mod doors;
 pub mod events;
