@@ -2,7 +2,6 @@
 
 use super::Supervisor;
 use super::listener::named;
-use super::runtime::Runtime;
 use super::worker::{Ground, Worker};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
@@ -63,15 +62,15 @@ impl Supervisor {
             Order::Orphan { worker, why } => {
                 if let Some(it) = pool.workers.get_mut(&worker) {
                     (it.proof, it.ping) = (None, None);
+                    it.released = Some(why);
                 }
-                tracing::debug!("pool {name}: {worker:?} is released: {why:?}");
             }
             Order::Stand { standing, may_grow } => {
                 let standing = shown(standing);
                 self.tell(&ToListener::Stand { pool: name, standing, may_grow }, Vec::new());
             }
             Order::Trip => {}
-            Order::Tell(event) => self.report(id, event),
+            Order::Tell(event) => self.report(now, id, event),
             Order::Over => {}
         }
     }
@@ -90,17 +89,13 @@ impl Supervisor {
     }
 
     fn start_worker(&mut self, now: Instant, id: PoolId, worker: WorkerId) -> Result<(), String> {
-        let runtime = match &mut self.runtime {
-            Some(runtime) => runtime,
-            none => none.insert(Runtime::make(self.identity.as_ref())?),
-        };
         let Some(pool) = self.pools.get_mut(&id) else {
             return Err("its pool is not known".to_owned());
         };
-        let path =
-            runtime.socket(&pool.name, worker.slot.into(), worker.generation.into());
+        let path = self.home.socket(&pool.name, id.0, worker.slot, worker.generation);
         let identity = self.identity.as_ref();
-        let ground = Ground { identity, open_files: self.open_files, notices: None };
+        let notices = self.notices.path().to_str();
+        let ground = Ground { identity, open_files: self.open_files, notices };
         let started = Worker::start(&ground, &pool.name, worker, &pool.garden, path, now)?;
         pool.workers.insert(worker, started);
         Ok(())

@@ -1,7 +1,8 @@
 //! What the supervisor keeps of a pool with a garden: its settings, its workers, why it failed.
 
 use super::worker::Worker;
-use crate::machine::pool::seam::WorkerId;
+use crate::base::address::Address;
+use crate::machine::pool::seam::{Exit, WorkerId};
 use crate::machine::supervisor::seam::PoolId;
 use crate::plan::Garden;
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ pub(super) struct Pool {
 pub(super) struct Gone {
     pub(super) id: WorkerId,
     pub(super) pid: i32,
-    /// How it ended, for people.
-    pub(super) ended: String,
+    pub(super) address: Address,
+    pub(super) exit: Exit,
     pub(super) last_words: Vec<String>,
 }
 
@@ -71,8 +72,6 @@ impl Pool {
 
     pub(super) fn last_words(&self, worker: WorkerId) -> Vec<String> {
         let there = self.workers.get(&worker).map(Worker::last_words);
-        there
-            .or_else(|| self.gone(worker).map(|gone| gone.last_words.clone()))
-            .unwrap_or_default()
+        there.or_else(|| self.gone(worker).map(|gone| gone.last_words.clone())).unwrap_or_default()
     }
 }

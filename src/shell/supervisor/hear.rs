@@ -2,6 +2,7 @@
 
 use super::Supervisor;
 use super::garden::Gone;
+use super::notices::{self, Notice};
 use super::proof::Listening;
 use super::worker::Told;
 use crate::base::time::Instant;
@@ -10,13 +11,7 @@ use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::sys::process::Ended;
 
 impl Supervisor {
-    pub(super) fn hear_worker(
-        &mut self,
-        now: Instant,
-        pool: PoolId,
-        worker: WorkerId,
-        told: Told,
-    ) {
+    pub(super) fn hear_worker(&mut self, now: Instant, pool: PoolId, worker: WorkerId, told: Told) {
         match told {
             Told::Output(stream) => self.read_output(now, pool, worker, stream),
             Told::Proof => self.prove(now, pool, worker, true),
@@ -69,20 +64,47 @@ impl Supervisor {
         }
     }
 
+    /// What workers say of themselves.
+    pub(super) fn hear_notices(&mut self) {
+        let all = self.pools.iter().flat_map(|(id, pool)| {
+            pool.workers.iter().map(move |(worker, it)| ((*id, *worker), it.child.pid()))
+        });
+        let all: Vec<_> = all.collect();
+        for ((id, worker), notice) in notices::read(&self.notices, &all) {
+            let Some(pool) = self.pools.get_mut(&id) else { continue };
+            let Some(it) = pool.workers.get_mut(&worker) else { continue };
+            if let Some(proof) = &mut it.proof {
+                proof.heard(notice == Notice::Ready);
+            }
+            match notice {
+                Notice::Ready => {}
+                Notice::Status(status) => it.status = status,
+                Notice::Report(report, reason) => {
+                    it.reason = reason;
+                    let input = PoolInput::Reported { worker, report };
+                    self.inputs.push_back(Input::Pool { pool: id, input });
+                }
+            }
+        }
+    }
+
     fn worker_exited(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let Some(it) = pool.workers.get_mut(&worker) else { return };
-        let (exit, ended) = match it.child.try_wait() {
+        let exit = match it.child.try_wait() {
             Ok(None) => return,
-            Ok(Some(ended)) => (exit(ended), ended.to_string()),
-            Err(error) => (Exit::Unknown, format!("waiting for it: {error}")),
+            Ok(Some(ended)) => exit(ended),
+            Err(error) => {
+                tracing::error!("pool {}: waiting for {}: {error}", pool.name, it.child.pid());
+                Exit::Unknown
+            }
         };
         let (name, slot) = (&pool.name, worker.slot);
         it.finish(now, |line| tracing::info!("pool {name}, slot {slot}: {line}"));
         it.clear();
-        let (pid, last_words) = (it.child.pid(), it.last_words());
+        let (pid, address, last_words) = (it.child.pid(), it.address.clone(), it.last_words());
         pool.workers.remove(&worker);
-        pool.gone.push(Gone { id: worker, pid, ended, last_words });
+        pool.gone.push(Gone { id: worker, pid, address, exit, last_words });
         let input = PoolInput::Exited { worker, exit };
         self.inputs.push_back(Input::Pool { pool: id, input });
     }

@@ -40,7 +40,7 @@ pub(super) struct Listener {
     pub(super) channel: Option<Channel>,
     pub(super) engine: String,
     /// It has said that it serves.
-    is_ready: bool,
+    pub(super) is_ready: bool,
 }
 
 impl Supervisor {
@@ -174,6 +174,9 @@ impl Supervisor {
                 self.hear_about(&pool, PoolInput::Violated { worker: id(worker) });
             }
             FromListener::Wanted { pool } => self.hear_about(&pool, PoolInput::Wanted),
+            FromListener::Listed { token, rows, is_last } => {
+                self.operator.listed(token, rows, is_last);
+            }
             FromListener::Measured { pools, .. } => self.hear_figures(pools),
             word => tracing::debug!("listener: {word:?}"),
         }

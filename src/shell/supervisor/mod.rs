@@ -6,9 +6,11 @@ mod doors;
 pub mod events;
 mod garden;
 mod hear;
+mod home;
 mod listener;
 pub mod measure;
 pub mod notices;
+mod operator;
 mod order;
 pub mod output;
 mod place;
@@ -16,7 +18,6 @@ mod probe;
 mod proof;
 mod reload;
 mod report;
-mod runtime;
 pub mod schedule;
 mod start;
 pub mod tail;
@@ -27,18 +28,24 @@ use crate::base::time::Instant;
 use crate::machine::pool::seam::WorkerId;
 use crate::machine::supervisor::Supervisor as Machine;
 use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
+use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
 use crate::shell::control::ToListener;
 use crate::sys::clock;
 use crate::sys::identity::Identity;
+use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::poll::{self, Interest};
 use crate::sys::rlimit::Limit;
 use crate::sys::signal::{Signals, Word};
 use doors::Doors;
+use events::Events;
 use garden::Pool;
+use home::Home;
+use jiff::tz::TimeZone;
 use listener::Listener;
-use runtime::Runtime;
+use measure::Scales;
+use operator::Operator;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -94,8 +101,17 @@ struct Supervisor {
     pools_named: u32,
     /// When the listener is asked next how much it does.
     measure_at: Instant,
-    /// Made when the first application needs it.
-    runtime: Option<Runtime>,
+    home: Home,
+    /// What workers say of themselves.
+    notices: Notices,
+    events: Events,
+    /// What operators ask; the thread that hears them ends with the other.
+    asks: Asks,
+    _api: Api,
+    operator: Operator,
+    scales: Scales,
+    zone: TimeZone,
+    since: Instant,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
     outcome: Option<Outcome>,
@@ -107,16 +123,24 @@ struct Supervisor {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Signals,
+    Notices,
+    Asks,
     ListenerExit,
     Listener,
     ListenerRoom,
     Worker(PoolId, WorkerId, Told),
 }
 
-/// Runs until the operator ends it. `greet` is told the addresses once all is ready. The error
+/// Runs until the operator ends it. `control` is the path of the control socket, over what the
+/// configuration says. `greet` is told the addresses once all is ready. The error
 /// has been logged already when it is empty.
-pub fn run(origin: Origin, loaded: Loaded, greet: Option<fn(&[String])>) -> Result<(), String> {
-    let mut supervisor = Supervisor::start(origin, loaded, greet)?;
+pub fn run(
+    origin: Origin,
+    loaded: Loaded,
+    control: Option<PathBuf>,
+    greet: Option<fn(&[String])>,
+) -> Result<(), String> {
+    let mut supervisor = Supervisor::start(origin, loaded, control, greet)?;
     supervisor.planned();
     let mut ready = Vec::new();
     loop {
@@ -172,6 +196,7 @@ impl Supervisor {
         self.ask_again(now);
         self.sweep(now);
         self.measure(now);
+        self.operator.give_up(now);
         Ok(())
     }
 
@@ -180,6 +205,7 @@ impl Supervisor {
         let asked = workers.map(worker::Worker::deadline);
         let own = [
             self.machine.deadline(),
+            self.operator.deadline(),
             self.sweeps.last().copied().unwrap_or(Instant::NEVER),
             if self.is_measuring() { self.measure_at } else { Instant::NEVER },
         ];
@@ -187,7 +213,11 @@ impl Supervisor {
     }
 
     fn watched(&self) -> (Vec<Source>, Vec<(BorrowedFd<'_>, Interest)>) {
-        let mut all = vec![(Source::Signals, (self.signals.as_fd(), Interest::Read))];
+        let mut all = vec![
+            (Source::Signals, (self.signals.as_fd(), Interest::Read)),
+            (Source::Notices, (self.notices.as_fd(), Interest::Read)),
+            (Source::Asks, (self.asks.as_fd(), Interest::Read)),
+        ];
         if let Some(listener) = &self.listener {
             if let Some(channel) = &listener.channel {
                 all.push((Source::Listener, (channel.as_fd(), Interest::Read)));
@@ -216,6 +246,8 @@ impl Supervisor {
                     self.hear_operator(now, word);
                 }
             }
+            Source::Notices => self.hear_notices(),
+            Source::Asks => self.hear_asks(now),
             Source::Listener => self.hear_listener(now),
             Source::ListenerRoom => self.flush_listener(),
             Source::ListenerExit => self.listener_exited(now),

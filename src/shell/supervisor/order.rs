@@ -42,7 +42,9 @@ impl Supervisor {
                 tracing::warn!("listener: still there after its shutdown limit. It is killed");
             }
             KillReason::Impatience => {
-                tracing::warn!("listener: asked a second time to end. It is killed with what it runs");
+                tracing::warn!(
+                    "listener: asked a second time to end. It is killed with what it runs"
+                );
             }
         }
         let process = self.listener.as_ref().map(|listener| &listener.child);

@@ -59,13 +59,8 @@ impl Place {
             ));
         }
         let address = Address::Unix(path.clone());
-        let mut place = Self {
-            address,
-            listening: None,
-            port: String::new(),
-            socket: path,
-            descriptor: "",
-        };
+        let mut place =
+            Self { address, listening: None, port: String::new(), socket: path, descriptor: "" };
         if bind == Bind::Fd {
             place.listening = Some(place.listen(identity)?);
             place.descriptor = "3";
@@ -124,8 +119,7 @@ impl Place {
             told,
         ];
         let notices = notices.map(|path| ("NOTIFY_SOCKET", path.to_owned()));
-        let ours =
-            own.into_iter().chain(notices).map(|(name, value)| (name.to_owned(), value));
+        let ours = own.into_iter().chain(notices).map(|(name, value)| (name.to_owned(), value));
         let written = command.environment.iter().cloned();
         let mut named = BTreeMap::new();
         named.extend(inherited.chain(who).chain(written).chain(ours));

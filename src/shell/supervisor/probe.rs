@@ -35,9 +35,9 @@ impl Question {
     fn timeout(&self) -> Duration {
         match self {
             Self::Listens => CONNECT_LIMIT,
-            Self::IsReady { timeout, .. } | Self::Get { timeout, .. } | Self::Options { timeout } => {
-                *timeout
-            }
+            Self::IsReady { timeout, .. }
+            | Self::Get { timeout, .. }
+            | Self::Options { timeout } => *timeout,
         }
     }
 
@@ -277,8 +277,7 @@ mod tests {
     #[test]
     fn a_sign_of_life_is_any_answer() {
         let timeout = Duration::from_secs(20);
-        for question in
-            [Question::Get { path: "/".into(), timeout }, Question::Options { timeout }]
+        for question in [Question::Get { path: "/".into(), timeout }, Question::Options { timeout }]
         {
             let answers = vec!["hello, I am SMTP\r\n", "HTTP/1.1 501 No\r\n\r\n"];
             let mut probe = Probe::new(answering(answers), question, clock::now());

@@ -29,6 +29,8 @@ pub(super) struct Proof {
     /// It uses its NOTIFY_SOCKET, so it is ready when it says so and not before.
     has_spoken: bool,
     has_said_ready: bool,
+    /// Where it listens, when somebody else does where it was told to.
+    instead: Vec<Address>,
 }
 
 impl Proof {
@@ -47,6 +49,7 @@ impl Proof {
             is_proven: false,
             has_spoken: false,
             has_said_ready: false,
+            instead: Vec::new(),
         }
     }
 
@@ -81,7 +84,8 @@ impl Proof {
                 return false;
             }
             if let Listening::Elsewhere(places) = who() {
-                self.probe.fail(now, format!("another process answers there{}", told(&places)));
+                self.instead = places;
+                self.probe.fail(now, "another process answers there".to_owned());
                 return false;
             }
             self.is_proven = true;
@@ -105,16 +109,15 @@ impl Proof {
         if self.waits_for_word() {
             return "it listens and has not said READY=1 (NOTIFY_SOCKET)".to_owned();
         }
-        let doing = if self.is_proven { " while it is warmed up" } else { "" };
-        format!("{}{doing}: {}", self.address, self.probe.obstacle)
+        let obstacle = &self.probe.obstacle;
+        if self.is_proven {
+            format!("while it was warmed up: {obstacle}")
+        } else {
+            obstacle.clone()
+        }
     }
-}
 
-/// Where a worker listens instead, for the operator; empty where it listens nowhere.
-pub(super) fn told(places: &[Address]) -> String {
-    if places.is_empty() {
-        return String::new();
+    pub(super) fn instead(&self) -> Vec<Address> {
+        self.instead.clone()
     }
-    let places: Vec<String> = places.iter().map(ToString::to_string).collect();
-    format!("; it listens on {} instead", places.join(", "))
 }

@@ -9,8 +9,9 @@ use crate::plan::{AccessLog, Garden, Plan, Source};
 use crate::shell::config::{self, Loaded};
 use crate::shell::control::ToListener;
 use crate::shell::logs::operational;
-use crate::sys::clock;
+use crate::sys::{clock, memfd};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const WORKERS_MAX: u16 = limits::WORKERS_MAX as u16;
 
@@ -97,10 +98,17 @@ impl Supervisor {
                 PoolId(self.pools_named)
             });
             let garden_told = garden.clone();
-            let pool =
-                self.pools.entry(id).or_insert_with(|| Pool::new(id, name, garden.clone()));
+            let pool = self.pools.entry(id).or_insert_with(|| Pool::new(id, name, garden.clone()));
             let is_changed = !diff::is_same(&pool.garden.command, &garden.command);
             (pool.garden, pool.is_planned) = (garden, true);
+            pool.page =
+                self.loaded.pages.get(&pool.name).and_then(|page| match memfd::sealed(page) {
+                    Ok(page) => Some(Arc::new(page)),
+                    Err(error) => {
+                        tracing::error!("pool {}: sealing its error page: {error}", pool.name);
+                        None
+                    }
+                });
             plans.push(PoolPlan { id, garden: garden_told, is_changed, adopted: Vec::new() });
         }
         let server = &self.loaded.plan.server;

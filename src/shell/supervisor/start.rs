@@ -1,13 +1,21 @@
 //! From a configuration to a supervisor: everything that can fail before anything runs.
 
 use super::doors::Doors;
-use super::{Origin, Supervisor};
+use super::events::Events;
+use super::home::Home;
+use super::measure::Scales;
+use super::operator::Operator;
+use super::{Origin, Supervisor, schedule};
 use crate::base::time::Instant;
 use crate::machine::supervisor::Supervisor as Machine;
 use crate::plan::AccessLog;
+use crate::shell::api::Api;
 use crate::shell::config::Loaded;
 use crate::shell::logs::operational;
+use crate::shell::paths;
 use crate::sys::identity::{self, Identity};
+use crate::sys::journal::{self, Journal};
+use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, memfd, process, rlimit};
@@ -16,6 +24,7 @@ use std::fs::File;
 use std::io::stdout;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Who the listener and the applications run as unless `server.user` says otherwise.
@@ -26,6 +35,7 @@ impl Supervisor {
     pub(super) fn start(
         origin: Origin,
         loaded: Loaded,
+        control: Option<PathBuf>,
         greet: Option<fn(&[String])>,
     ) -> Result<Self, String> {
         operational::set_level(loaded.plan.server.log.level);
@@ -35,6 +45,17 @@ impl Supervisor {
         let notifier = Notifier::from_environment()
             .map_err(|error| format!("reaching the service manager (NOTIFY_SOCKET): {error}"))?;
         let identity = resolve(loaded.plan.server.user.as_deref())?;
+        let control = control
+            .or_else(|| loaded.plan.server.control.as_ref().map(PathBuf::from))
+            .unwrap_or_else(paths::default_control);
+        let home = Home::open(&control, identity.as_ref())?;
+        let notices = Notices::bind(&home.notices())
+            .map_err(|error| format!("making {}: {error}", home.notices().display()))?;
+        let journal = Journal::at(Path::new(journal::PATH)).unwrap_or_else(|error| {
+            tracing::debug!("reaching the journal: {error}");
+            Journal::nowhere()
+        });
+        let (api, asks) = Api::start(home.control())?;
         // Applications get the limit that we were started with.
         let open_files = rlimit::open_files().ok();
         if let Err(error) = rlimit::raise_open_files(0) {
@@ -72,7 +93,15 @@ impl Supervisor {
             pools: BTreeMap::new(),
             pools_named: 0,
             measure_at: Instant(0),
-            runtime: None,
+            home,
+            notices,
+            events: Events::new(journal, 0),
+            asks,
+            _api: api,
+            operator: Operator::default(),
+            scales: Scales::default(),
+            zone: schedule::zone(),
+            since: clock::now(),
             greet,
             outcome: None,
             _third: third,

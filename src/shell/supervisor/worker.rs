@@ -7,8 +7,8 @@ use super::proof::Proof;
 use super::tail::last_words;
 use crate::base::address::Address;
 use crate::base::time::Instant;
-use crate::machine::pool::seam::WorkerId;
-use crate::plan::{Bind, Command, Garden};
+use crate::machine::pool::seam::{Failure as Cause, WorkerId};
+use crate::plan::{Command, Garden};
 use crate::sys::identity::Identity;
 use crate::sys::poll::Interest;
 use crate::sys::process::{Child, Failure, Launch, Program};
@@ -38,6 +38,10 @@ pub(super) struct Worker {
     pub(super) streams: Vec<Stream>,
     /// What it said of itself (`STATUS=`).
     pub(super) status: String,
+    /// Why it said that it is unwell or wants to be recycled.
+    pub(super) reason: String,
+    /// It failed for this and was released.
+    pub(super) released: Option<Cause>,
 }
 
 /// One of its outputs.
@@ -104,6 +108,8 @@ impl Worker {
             ping: None,
             streams,
             status: String::new(),
+            reason: String::new(),
+            released: None,
         })
     }
 
@@ -151,9 +157,7 @@ impl Worker {
     pub(super) fn watched(&self) -> Vec<(Told, (BorrowedFd<'_>, Interest))> {
         let streams = self.streams.iter().enumerate().filter(|(_, stream)| stream.is_open);
         let mut all: Vec<_> = streams
-            .map(|(number, stream)| {
-                (Told::Output(number), (stream.output.as_fd(), Interest::Read))
-            })
+            .map(|(number, stream)| (Told::Output(number), (stream.output.as_fd(), Interest::Read)))
             .collect();
         let proof = self.proof.as_ref().and_then(Proof::watched);
         all.extend(proof.map(|watched| (Told::Proof, watched)));
@@ -196,15 +200,6 @@ fn remedy(why: &Failure, command: &Command) -> String {
              may enter it"
         ),
         _ => "Check the limits of this machine and of the service".to_owned(),
-    }
-}
-
-/// How a process that does not get ready is made to.
-pub(super) const fn advice(bind: Bind) -> &'static str {
-    match bind {
-        Bind::Port => "Make it listen on 127.0.0.1 where PORT or {port} says",
-        Bind::Unix => "Make it listen where LYCHGATE_SOCKET or {socket} says",
-        Bind::Fd => "Make it accept on descriptor {fd}, and answer ready.path",
     }
 }
 
