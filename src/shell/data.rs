@@ -127,7 +127,7 @@ fn work(settings: Settings) -> Result<(), Error> {
     let thread = settings.thread;
     let _ = settings.reports.send(Report::Started { thread, engine: engine.name(), fallback });
     let now = clock::now();
-    let mut machine = Listener::new(now, settings.seed, settings.shared);
+    let mut machine = Listener::new(now, settings.thread, settings.seed, settings.shared);
     machine.set_wall(clock::wall_origin());
     let mut data = Thread {
         number: thread,

@@ -70,7 +70,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let mut listener = Listener::new(Instant(0), 1, Arc::new(Shared::default()));
+        let mut listener = Listener::new(Instant(0), 0, 1, Arc::new(Shared::default()));
         let mut out = Outbox::default();
         let planned = Input::Planned {
             plan: Arc::new(plan()),
@@ -222,7 +222,7 @@ fn one_machine_checks_and_the_others_are_told() {
     let shared = Arc::new(Shared::default());
     let mut out = Outbox::default();
     let mut start = || {
-        let mut listener = Listener::new(Instant(0), 1, Arc::clone(&shared));
+        let mut listener = Listener::new(Instant(0), 0, 1, Arc::clone(&shared));
         let (plan, doors) = (Arc::new(plan.clone()), Arc::new([DoorId(0)]));
         listener.step(Instant(0), Input::Planned { plan, doors, gates: Arc::default() }, &mut out);
         out.effects.clear();
