@@ -3,12 +3,17 @@
 
 mod command;
 mod doors;
+pub mod events;
+pub mod measure;
+pub mod notices;
 mod order;
-mod output;
+pub mod output;
 mod probe;
 mod reload;
 mod runtime;
 mod start;
+pub mod tail;
+pub mod texts;
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
