@@ -14,6 +14,7 @@ use crate::machine::gate::{Busy, Grant, Pumped, Taken, Ticket};
 use crate::machine::upstream::Slot;
 use crate::plan::Source;
 use crate::plan::garden::{Garden, Reject};
+use alloc::sync::Arc;
 use core::time::Duration;
 
 /// How long a worker that refused a connection is passed over.
@@ -158,6 +159,19 @@ impl Listener {
         let Some(entrance) = &mut self.upstreams.at(slot).entrance else { return };
         entrance.gate.leave();
         entrance.dead += 1;
+        let (dead, gate) = (entrance.dead, Arc::clone(&entrance.gate));
+        let limit = self.garden(slot).map_or(0, |garden| garden.queue.limit);
+        if dead <= DEAD_MAX.max(limit) {
+            return;
+        }
+        let is_mine = |ticket: Ticket| ticket.thread == self.thread;
+        let is_dead = |ticket| is_mine(ticket) && self.waiting_at(slot, ticket).is_none();
+        if gate.sweep(is_dead)
+            && let Some(entrance) = &mut self.upstreams.at(slot).entrance
+        {
+            entrance.dead = 0;
+        }
+        self.pump_later(slot);
     }
 
     fn release(&mut self, slot: Slot, place: ServerIndex, out: &mut Outbox) {
@@ -211,11 +225,7 @@ impl Listener {
     /// A slot was taken for a request that waits on this thread, or has left.
     pub(super) fn granted(&mut self, now: Instant, slot: Slot, grant: Grant, out: &mut Outbox) {
         let Some(c) = self.waiting_at(slot, grant.ticket) else {
-            self.note_spent(slot, grant.taken, out);
-            if let Some(entrance) = &mut self.upstreams.at(slot).entrance {
-                entrance.dead = entrance.dead.saturating_sub(1);
-            }
-            return self.release(slot, grant.taken.place, out);
+            return self.decline(slot, grant, out);
         };
         if let Some(entrance) = &self.upstreams.view(slot).entrance {
             entrance.gate.leave();
@@ -230,6 +240,19 @@ impl Listener {
             self.send_kept(now, c, slot, grant.taken.place, out);
         }
         self.settle(now, c, out);
+    }
+
+    /// Nobody waits with the ticket any more.
+    fn decline(&mut self, slot: Slot, grant: Grant, out: &mut Outbox) {
+        self.note_spent(slot, grant.taken, out);
+        let place = grant.taken.place;
+        let upstream = self.upstreams.at(slot);
+        let Some(entrance) = &mut upstream.entrance else { return };
+        entrance.dead = entrance.dead.saturating_sub(1);
+        if entrance.gate.decline(place) {
+            out.effects.push(Effect::Empty { pool: upstream.pool.name.clone(), place });
+        }
+        self.pump_later(slot);
     }
 
     /// The client whose request waits with this ticket.

@@ -1,5 +1,7 @@
 //! The plainest exchanges, step by step; everything else is the simulation's.
 
+mod garden;
+
 use super::seam::{Effect, Ending, Input, Outbox};
 use super::{Listener, Shared};
 use crate::base::address::{Address, Peer};
