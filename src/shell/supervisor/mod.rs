@@ -2,6 +2,8 @@
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
 mod carry;
+pub mod action;
+mod command;
 mod doors;
 pub mod events;
 mod garden;
