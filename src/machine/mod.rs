@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod cause;
+pub mod command;
 pub mod event;
 pub mod gate;
 pub mod listener;

@@ -6,7 +6,7 @@ use super::runtime::Runtime;
 use crate::base::address::Address;
 use crate::base::limits::UNIX_PATH_MAX;
 use crate::base::time::Instant;
-use crate::machine::supervisor::CommandId;
+use crate::machine::command::CommandId;
 use crate::plan::{Bind, Command};
 use crate::sys::identity::Identity;
 use crate::sys::port;

@@ -12,7 +12,7 @@ mod start;
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
-use crate::machine::supervisor::{self as machine, CommandId, Input, Outcome};
+use crate::machine::command::{self as machine, CommandId, Input, Outcome};
 use crate::shell::config::Loaded;
 use crate::shell::control::{Channel, FromListener, Heard, ToListener};
 use crate::sys::clock;

@@ -4,7 +4,7 @@ use super::command::{Ground, advice};
 use super::runtime::Runtime;
 use super::{Listener, Supervisor};
 use crate::base::time::Instant;
-use crate::machine::supervisor::{Child, CommandId, Input, KillReason, Order};
+use crate::machine::command::{Child, CommandId, Input, KillReason, Order};
 use crate::shell::control::{Channel, ToListener};
 use crate::sys::fdpass;
 use crate::sys::process::{Launch, Program};

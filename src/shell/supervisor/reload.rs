@@ -2,7 +2,7 @@
 
 use super::command::{Slot, is_same};
 use super::{Origin, Supervisor, start};
-use crate::machine::supervisor::{CommandId, Input, Wanted};
+use crate::machine::command::{CommandId, Input, Wanted};
 use crate::plan::diff::{self, Change};
 use crate::plan::{AccessLog, Garden, Plan, Source};
 use crate::shell::config::{self, Loaded};

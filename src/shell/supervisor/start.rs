@@ -2,7 +2,7 @@
 
 use super::doors::Doors;
 use super::{Origin, Supervisor};
-use crate::machine::supervisor as machine;
+use crate::machine::command as machine;
 use crate::plan::AccessLog;
 use crate::shell::config::Loaded;
 use crate::shell::logs::operational;
