@@ -97,6 +97,8 @@ pub(crate) struct Oracle {
     pub(crate) now: Instant,
     pub(crate) garden: Garden,
     pub(crate) fault: Option<Fault>,
+    /// The machine's account of itself is not looked at: what it does must be enough.
+    pub(crate) is_blind: bool,
     pub(crate) cover: Cover,
     pub(crate) workers: BTreeMap<WorkerId, Record>,
     /// Gone, and the listener still knows them.
@@ -149,6 +151,7 @@ impl Oracle {
             window: Window::new(&garden.rapid_fail),
             garden,
             fault: None,
+            is_blind: false,
             cover: Cover::default(),
             workers: BTreeMap::new(),
             ghosts: BTreeSet::new(),
@@ -203,6 +206,7 @@ impl Oracle {
 
     pub(crate) fn heard(&mut self, now: Instant, input: &Input, wants_start: bool) {
         self.now = now;
+        self.overdue();
         self.step = Step { wanted_start: wants_start, ..Step::default() };
         match input {
             Input::Planned { garden, is_changed } => self.planned(garden, *is_changed),

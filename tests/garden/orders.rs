@@ -68,8 +68,10 @@ impl Oracle {
         let is_vacant = second.is_none()
             && first.is_none_or(|(_, old)| self.garden.recycle.overlap && self.is_due(old));
         let is_replacement = first.is_some();
-        let leaving =
-            |it: &Record| it.is_exclusive && !it.is_staying() && it.phase != Phase::Orphaned;
+        let is_overlapping = self.garden.recycle.overlap;
+        let leaving = |it: &Record| {
+            !is_overlapping && it.is_exclusive && !it.is_staying() && it.phase != Phase::Orphaned
+        };
         let predecessor =
             self.workers.iter().find(|(id, it)| id.slot == worker.slot && leaving(it));
         let overlaps =
