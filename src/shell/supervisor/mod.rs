@@ -1,9 +1,8 @@
 //! The supervisor process: one thread that waits for signals, children and messages, tells the
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
-mod carry;
 pub mod action;
-mod command;
+mod carry;
 mod doors;
 pub mod events;
 mod garden;
