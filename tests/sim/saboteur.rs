@@ -2,11 +2,10 @@
 //! few seeds must bring to light.
 
 use super::engine::Machine;
-use super::tests::listener;
+use super::threads::Threads;
 use super::world::World;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
-use lychgate::machine::listener::Listener;
 use lychgate::machine::listener::seam::{Effect, Ending, Input, Outbox};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,7 +59,7 @@ const WRONGS: [Wrong; 16] = [
 const SEEDS_MAX: u64 = 1_500;
 
 struct Saboteur {
-    machine: Listener,
+    machine: Threads,
     wrong: Wrong,
     prng: Prng,
 }
@@ -152,7 +151,7 @@ fn every_wrong_is_found() {
     let mut missed = Vec::new();
     for wrong in WRONGS {
         let found = (0..SEEDS_MAX).find(|&seed| {
-            let machine = Saboteur { machine: listener(seed), wrong, prng: Prng::new(seed) };
+            let machine = Saboteur { machine: Threads::new(seed), wrong, prng: Prng::new(seed) };
             let world = World::new(seed, false, machine);
             // Told of what it never ordered, the machine may well stop at its own assertions.
             !matches!(catch_unwind(AssertUnwindSafe(|| world.run())), Ok(Ok(_)))

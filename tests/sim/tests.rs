@@ -2,6 +2,7 @@
 
 use super::cover::Cover;
 use super::fault::FAULTS;
+use super::threads::Threads;
 use super::world::World;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
@@ -114,7 +115,9 @@ pub(super) fn listener(seed: u64) -> Listener {
 
 fn simulate(seed: u64, is_traced: bool) -> Result<Cover, String> {
     let _seeded = Seeded(seed);
-    World::new(seed, is_traced, listener(seed)).run().map_err(|why| format!("SEED={seed}: {why}"))
+    World::new(seed, is_traced, Threads::new(seed))
+        .run()
+        .map_err(|why| format!("SEED={seed}: {why}"))
 }
 
 /// Runs seeds from a counter until there are no more, or too many failed.
