@@ -172,7 +172,7 @@ impl Machine for Threads {
         for machine in &self.machines {
             machine.list(now, Some("work"), Duration::ZERO, |row| {
                 let target = String::from_utf8_lossy(row.target);
-                let digits = target.trim_start_matches("/work/m");
+                let digits = target.split_once("/work/m").map_or("", |(_, rest)| rest);
                 let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
                 if let Ok(mark) = digits[..end].parse() {
                     all.push((mark, row.state));

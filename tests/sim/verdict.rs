@@ -132,10 +132,14 @@ fn excuse(
     if is_draining && request.attempts.is_empty() {
         return Some("unanswered: drained before its turn");
     }
-    let is_work = request.place == Place::Pool(POOL_WORK);
-    if how == Ending::Reset && is_work && ledger.setting.resets {
-        let since = link.heard_at(request.start);
-        if ledger.may_turn_down(since, ended) {
+    if how == Ending::Reset && ledger.setting.resets {
+        // The reset overtakes answers to what came before.
+        let is_turned_down = |mark: &u32| {
+            let asked = &ledger.requests[mark];
+            let since = link.heard_at(asked.start);
+            asked.place == Place::Pool(POOL_WORK) && ledger.may_turn_down(since, ended)
+        };
+        if client.marks[client.answers..].iter().any(is_turned_down) {
             return Some("unanswered: turned down by reset");
         }
     }
