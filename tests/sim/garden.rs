@@ -238,8 +238,9 @@ fn is_busy(link: &Link, actor: &Actor, ledger: &Ledger) -> Option<bool> {
 
 impl<M: Machine> World<M> {
     pub(super) fn schedule_garden(&mut self) {
+        let latest = one_of(&mut self.prng, &[1, 300, 1_500, 1_500, 9_000]);
         for slot in 0..2 {
-            let come = self.prng.below(1_500) * 1_000_000;
+            let come = self.prng.below(latest) * 1_000_000;
             self.at(come, Event::Tend(Doing::Come(slot, None)));
         }
         for (times, doing) in [(60, Doing::Recycle), (60, Doing::Recycle), (40, Doing::Kill)] {
@@ -449,7 +450,8 @@ impl<M: Machine> World<M> {
             Note::Want => {
                 self.ledger.cover.note("worker wanted");
                 let slot = u16::try_from(self.prng.below(4)).unwrap_or(0);
-                let at = self.engine.now.0 + range(&mut self.prng, 1, 800) * 1_000_000;
+                let latest = one_of(&mut self.prng, &[10, 800, 5_000]);
+                let at = self.engine.now.0 + range(&mut self.prng, 1, latest) * 1_000_000;
                 self.at(at, Event::Tend(Doing::Come(slot, None)));
             }
             Note::Full => self.ledger.full.push(self.engine.now),

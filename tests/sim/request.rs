@@ -367,9 +367,9 @@ fn draw_host(prng: &mut Prng, door: DoorId) -> String {
 
 fn draw_target(prng: &mut Prng, mark: u32) -> String {
     let pool = match prng.below(20) {
-        0..=10 => "app",
-        11..=14 => "one",
-        15..=18 => "work",
+        0..=8 => "app",
+        9..=11 => "one",
+        12..=18 => "work",
         _ => "nothing",
     };
     let query = match prng.below(3) {
