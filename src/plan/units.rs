@@ -185,6 +185,23 @@ mod tests {
     }
 
     #[test]
+    fn percentages_and_times_of_the_day_are_read() {
+        for (text, whole) in [("0%", Some(0)), ("10%", Some(10)), ("10", None), ("%", None)] {
+            assert_eq!(percent(text), whole, "{text}");
+        }
+        for (text, minutes) in [("00:00", 0), ("03:05", 185), ("23:59", 1439)] {
+            assert_eq!(time_of_day(text), Some(minutes), "{text}");
+        }
+        for bad in ["", ":", "3:00", "24:00", "12:60", "12:5", "+1:00", "12:00:00", "noon"] {
+            assert_eq!(time_of_day(bad), None, "{bad}");
+        }
+        assert_eq!(percent_hint("10 %"), "write \"10%\"");
+        assert!(percent_hint("half").contains("such as"));
+        assert_eq!(optional_hint("never"), "write \"off\"");
+        assert_eq!(optional_hint("2d"), "write \"48h\", or \"off\"");
+    }
+
+    #[test]
     fn hints_are_what_was_meant() {
         for (text, hint) in [
             ("30", "write \"30s\""),

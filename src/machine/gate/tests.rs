@@ -266,6 +266,23 @@ fn another_worker_is_asked_for_once_until_the_answer() {
 }
 
 #[test]
+fn a_garden_is_short_when_somebody_waits_and_nothing_is_free() {
+    let mut scene = scene(&[1, 1]);
+    scene.take(Some(0)).unwrap();
+    scene.wait([1], Some(0));
+    assert!(scene.pump().is_empty() && !scene.gate.is_short(NOW), "it waits for its own slot");
+    scene.take(Some(1)).unwrap_err();
+    scene.wait([2, 3], None);
+    assert_eq!(scene.pump(), [(2, B)]);
+    assert!(scene.gate.is_short(NOW));
+    scene.gate.stand(Standing::Paused { limit: 10 }, 10, true);
+    assert!(!scene.gate.is_short(NOW), "they wait for the operator");
+    scene.gate.stand(Standing::Running, 10, true);
+    assert!(scene.gate.common.pop().is_some() && scene.gate.lines()[0].pop().is_some());
+    assert!(!scene.gate.is_short(NOW), "those that wait are being told of their slots");
+}
+
+#[test]
 fn a_garden_where_all_execute_something_is_busy() {
     let mut scene = scene(&[0, 0, 0]);
     assert!(scene.gate.close(C));
@@ -300,7 +317,9 @@ fn dead_tickets_are_swept_and_the_others_keep_their_order() {
     scene.wait([5, 6], Some(0));
     scene.gate.put_back(ticket(7));
     let dead = [1, 3, 5, 7];
-    dead.map(|_| scene.gate.leave());
+    for _ in dead {
+        scene.gate.leave();
+    }
     assert!(scene.gate.sweep(|ticket| dead.contains(&ticket.serial)));
     scene.wait([8], None);
     assert!(scene.gate.sweep(|ticket| ticket.serial == 9));

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 mod faults;
+mod garden;
 mod keys;
 
 const FULL: &str = include_str!("../../../config/full.toml");
@@ -201,6 +202,13 @@ fn a_reload_is_made_of_the_least_steps() {
         ),
         (LEAST.into(), format!("[server.limits]\nhead_size = \"8KiB\"\n{LEAST}"), Change::Limits),
         (LEAST.into(), format!("[server]\nmax_connections = 5\n{LEAST}"), Change::Limits),
+        (LEAST.into(), format!("[server]\nmax_workers = 5\n{LEAST}"), Change::Limits),
+        (
+            LEAST.into(),
+            format!("[server]\ncontrol = \"/a/b\"\n{LEAST}"),
+            Change::Postponed { key: "server.control" },
+        ),
+        (command(""), command("workers = 2\nrecycle = { every = \"off\" }"), alter(Process::Keep)),
         (LEAST.into(), format!("[server.log]\naccess = \"stdout\"\n{LEAST}"), Change::Log),
         (LEAST.into(), LEAST.replace("\"/\"", "\"/a\""), Change::Sites),
         (LEAST.into(), LEAST.replace("\"all\"", "\"all\"\nhosts = [\"a\"]"), Change::Sites),

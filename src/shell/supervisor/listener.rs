@@ -74,7 +74,8 @@ impl Supervisor {
         let channel = Some(Channel::new(ours));
         self.listener = Some(Listener { child, channel, engine: String::new(), is_ready: false });
         let identity = self.identity.clone();
-        self.tell(&ToListener::Begin { threads: self.threads, identity }, Vec::new());
+        let (threads, affinity_key) = (self.threads, self.affinity_key.clone());
+        self.tell(&ToListener::Begin { threads, identity, affinity_key }, Vec::new());
         self.tell_log();
         self.tell_configuration();
         let doors = self.plan_doors.clone();

@@ -1,6 +1,7 @@
 //! The supervisor process: one thread that waits for signals, children and messages, tells the
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
+pub mod action;
 mod carry;
 mod doors;
 pub mod events;
@@ -30,7 +31,7 @@ use crate::machine::supervisor::Supervisor as Machine;
 use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
 use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
-use crate::shell::control::ToListener;
+use crate::shell::control::{AffinityKey, ToListener};
 use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notices::Notices;
@@ -102,6 +103,8 @@ struct Supervisor {
     /// When the listener is asked next how much it does.
     measure_at: Instant,
     home: Home,
+    /// Of cookies that pin clients to slots, over the lives of listeners.
+    affinity_key: AffinityKey,
     /// What workers say of themselves.
     notices: Notices,
     events: Events,

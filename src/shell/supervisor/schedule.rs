@@ -8,11 +8,11 @@ use jiff::{Timestamp, ToSpan};
 use std::time::Duration;
 
 /// The wall clock may be set at any time, so it is looked at this often.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 /// A time that passed longer ago unseen (the machine slept, its clock was wrong) is left out.
-const LATE_MAX: Duration = Duration::from_secs(60 * 60);
+const LATE_MAX: Duration = Duration::from_hours(1);
 /// A clock that went back by more was plainly wrong before.
-const BACK_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const BACK_MAX: Duration = Duration::from_hours(24);
 
 /// The time zone of this machine, or that of `TZ`.
 pub fn zone() -> TimeZone {

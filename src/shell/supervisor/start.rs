@@ -11,6 +11,7 @@ use crate::machine::supervisor::Supervisor as Machine;
 use crate::plan::AccessLog;
 use crate::shell::api::Api;
 use crate::shell::config::Loaded;
+use crate::shell::control::AffinityKey;
 use crate::shell::logs::operational;
 use crate::shell::paths;
 use crate::sys::identity::{self, Identity};
@@ -56,6 +57,8 @@ impl Supervisor {
             Journal::nowhere()
         });
         let (api, asks) = Api::start(home.control())?;
+        let affinity_key =
+            AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
         // Applications get the limit that we were started with.
         let open_files = rlimit::open_files().ok();
         if let Err(error) = rlimit::raise_open_files(0) {
@@ -94,6 +97,7 @@ impl Supervisor {
             pools_named: 0,
             measure_at: Instant(0),
             home,
+            affinity_key,
             notices,
             events: Events::new(journal, 0),
             asks,
