@@ -1,12 +1,14 @@
 //! Carrying out what a pool's machine orders about its workers.
 
-use super::Supervisor;
+use super::action::Action;
 use super::listener::named;
 use super::worker::{Ground, Worker};
+use super::{Supervisor, place};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::shell::control::{self, ToListener};
+use crate::sys::family;
 
 impl Supervisor {
     pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
@@ -50,6 +52,8 @@ impl Supervisor {
             Order::Kill { worker } => {
                 let Some(it) = pool.workers.get_mut(&worker) else { return };
                 (it.proof, it.ping) = (None, None);
+                // Those that left its group as well.
+                family::kill_members(it.child.pid());
                 if let Err(error) = it.child.kill() {
                     tracing::error!("pool {name}: killing process {}: {error}", it.child.pid());
                 }
@@ -63,16 +67,50 @@ impl Supervisor {
                 if let Some(it) = pool.workers.get_mut(&worker) {
                     (it.proof, it.ping) = (None, None);
                     it.released = Some(why);
+                    let pid = it.child.pid().to_string();
+                    self.act(
+                        now,
+                        id,
+                        "orphan_command",
+                        &[("{pid}", &pid), ("{reason}", why.word())],
+                    );
                 }
             }
             Order::Stand { standing, may_grow } => {
                 let standing = shown(standing);
                 self.tell(&ToListener::Stand { pool: name, standing, may_grow }, Vec::new());
             }
-            Order::Trip => {}
+            Order::Trip => self.act(now, id, "rapid_fail.command", &[]),
             Order::Tell(event) => self.report(now, id, event),
             Order::Over => {}
         }
+    }
+
+    /// Runs the operator's command, if there is one.
+    fn act(&mut self, now: Instant, id: PoolId, key: &str, filled: &[(&str, &str)]) {
+        let Some(pool) = self.pools.get(&id) else { return };
+        let argv = match key {
+            "orphan_command" => &pool.garden.lifecycle.orphan_command,
+            _ => &pool.garden.rapid_fail.command,
+        };
+        if argv.is_empty() {
+            return;
+        }
+        let identity = self.identity.as_ref();
+        let environment = place::environment(&pool.name, &pool.garden.command, identity);
+        let environment: Vec<_> = environment.into_iter().collect();
+        let filled: Vec<_> =
+            filled.iter().copied().chain([("{pool}", pool.name.as_str())]).collect();
+        let action = Action {
+            key,
+            pool: &pool.name,
+            argv,
+            filled: &filled,
+            environment: &environment,
+            identity,
+            open_files: self.open_files,
+        };
+        self.actions.start(now, &action);
     }
 
     fn spawn(&mut self, now: Instant, id: PoolId, worker: WorkerId) {

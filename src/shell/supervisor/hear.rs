@@ -5,9 +5,11 @@ use super::garden::Gone;
 use super::notices::{self, Notice};
 use super::proof::Listening;
 use super::worker::Told;
+use crate::base::address::Address;
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Exit, Input as PoolInput, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
+use crate::sys::ears::{self, Whose};
 use crate::sys::process::Ended;
 
 impl Supervisor {
@@ -46,7 +48,7 @@ impl Supervisor {
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let Some(it) = pool.workers.get_mut(&worker) else { return };
         let Some(proof) = &mut it.proof else { return };
-        if proof.step(now, is_told, || Listening::Itself) {
+        if proof.step(now, is_told, || who_listens(&it.address, it.child.pid())) {
             it.proof = None;
             let input = PoolInput::Ready { worker };
             self.inputs.push_back(Input::Pool { pool: id, input });
@@ -107,6 +109,14 @@ impl Supervisor {
         pool.gone.push(Gone { id: worker, pid, address, exit, last_words });
         let input = PoolInput::Exited { worker, exit };
         self.inputs.push_back(Input::Pool { pool: id, input });
+    }
+}
+
+fn who_listens(address: &Address, leader: i32) -> Listening {
+    match ears::whose(address, leader) {
+        Whose::Stranger => Listening::Stranger,
+        // Nobody any more is for the next attempt to find out.
+        Whose::Family | Whose::Nobody => Listening::Itself,
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a configuration to a supervisor: everything that can fail before anything runs.
 
+use super::action::Actions;
 use super::doors::Doors;
 use super::events::Events;
 use super::home::Home;
@@ -105,6 +106,7 @@ impl Supervisor {
             operator: Operator::default(),
             scales: Scales::default(),
             zone: schedule::zone(),
+            actions: Actions::default(),
             since: clock::now(),
             greet,
             outcome: None,
