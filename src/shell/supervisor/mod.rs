@@ -10,6 +10,7 @@ pub mod notices;
 mod order;
 pub mod output;
 mod probe;
+pub mod release;
 mod reload;
 mod runtime;
 pub mod schedule;
