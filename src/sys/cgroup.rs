@@ -261,9 +261,9 @@ fn mark_of(folder: &Path, name: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::{Launch, Program};
     use std::io::Write;
     use std::os::fd::AsFd;
-    use std::process::{Command, Stdio};
 
     #[test]
     fn our_own_group_is_found_among_those_of_version_1() {
@@ -310,26 +310,43 @@ mod tests {
         for is_modern in [true, false] {
             let group = estate.group("test", 0, generation).unwrap();
             let entrance = group.entrance().unwrap();
-            let mut held = Command::new("sh")
-                .args(["-c", "read go; setsid sleep 600 & setsid sleep 600 & wait"])
-                .stdin(Stdio::piped())
-                .spawn()
-                .unwrap();
-            fs::write(group.folder().join("cgroup.procs"), held.id().to_string()).unwrap();
-            assert_eq!(group.processes(), [held.id().cast_signed()]);
-            assert!(!group.remove(), "somebody is in it");
-            held.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            let script = "setsid sleep 600 & setsid sleep 600 & wait";
+            let argv = ["sh", "-c", script].map(str::to_owned);
+            let null = File::options().write(true).open("/dev/null").unwrap();
+            let launch = Launch {
+                program: Program::Named { path: "/usr/bin:/bin".into() },
+                argv: &argv,
+                environment: &[],
+                directory: None,
+                stdout: null.as_fd(),
+                stderr: null.as_fd(),
+                third: None,
+                identity: None,
+                open_files: None,
+                umask: None,
+                leads_group: true,
+                entrance: Some(entrance.as_fd()),
+                ends_with_parent: true,
+                wants_listen_pid: false,
+            };
+            let held = launch.start().unwrap();
             let end = crate::sys::clock::now() + std::time::Duration::from_secs(20);
+            // It was born there, so each of the three is.
             while group.processes().len() < 3 {
                 assert!(crate::sys::clock::now() < end);
                 std::thread::yield_now();
             }
+            assert!(group.processes().contains(&held.pid()));
+            assert!(!group.remove(), "somebody is in it");
             if is_modern {
                 group.kill().unwrap()
             } else {
                 group.kill_each()
             }
-            held.wait().unwrap();
+            while held.try_wait().unwrap().is_none() {
+                assert!(crate::sys::clock::now() < end);
+                std::thread::yield_now();
+            }
             while !group.remove() {
                 assert!(crate::sys::clock::now() < end, "{:?}", group.processes());
                 estate.sweep();
