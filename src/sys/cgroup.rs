@@ -339,9 +339,9 @@ mod tests {
             assert!(group.processes().contains(&held.pid()));
             assert!(!group.remove(), "somebody is in it");
             if is_modern {
-                group.kill().unwrap()
+                group.kill().unwrap();
             } else {
-                group.kill_each()
+                group.kill_each();
             }
             while held.try_wait().unwrap().is_none() {
                 assert!(crate::sys::clock::now() < end);
