@@ -66,9 +66,9 @@ pub fn kill_marked(marks: &[(String, String)]) -> usize {
     kill(|| marked(marks))
 }
 
-/// Each is held before it is looked at a second time: a number that passed to a stranger meanwhile
+/// Kills all that are found. Each is held before it is looked at a second time: a number that passed to a stranger meanwhile
 /// is then either not found again, or what is held is dead.
-fn kill(find: impl Fn() -> Vec<i32>) -> usize {
+pub(super) fn kill(find: impl Fn() -> Vec<i32>) -> usize {
     let held: Vec<(i32, OwnedFd)> =
         find().into_iter().filter_map(|pid| Some((pid, hold(pid).ok()?))).collect();
     if held.is_empty() {

@@ -66,6 +66,7 @@ impl Supervisor {
             open_files: None,
             umask: None,
             leads_group: true,
+            entrance: None,
             ends_with_parent: false,
             wants_listen_pid: false,
         };

@@ -17,6 +17,7 @@ pub mod output;
 mod place;
 mod probe;
 mod proof;
+pub mod release;
 mod reload;
 mod report;
 mod rounds;

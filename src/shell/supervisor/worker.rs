@@ -90,6 +90,7 @@ impl Worker {
             open_files: ground.open_files,
             umask: None,
             leads_group: true,
+            entrance: None,
             ends_with_parent: false,
             wants_listen_pid: place.listening.is_some(),
         };
