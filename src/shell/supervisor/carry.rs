@@ -2,13 +2,13 @@
 
 use super::action::Action;
 use super::listener::named;
+use super::release::Release;
 use super::worker::{Ground, Worker};
 use super::{Supervisor, place};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::shell::control::{self, ToListener};
-use crate::sys::family;
 
 impl Supervisor {
     pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
@@ -51,10 +51,7 @@ impl Supervisor {
             }
             Order::Kill { worker } => {
                 let Some(it) = pool.workers.get_mut(&worker) else { return };
-                (it.proof, it.ping) = (None, None);
-                // Those that left its group as well.
-                family::kill_members(it.child.pid());
-                if let Err(error) = it.child.kill() {
+                if let Err(error) = it.kill() {
                     tracing::error!("pool {name}: killing process {}: {error}", it.child.pid());
                 }
             }
@@ -133,7 +130,15 @@ impl Supervisor {
         let path = self.home.socket(&pool.name, id.0, worker.slot, worker.generation);
         let identity = self.identity.as_ref();
         let notices = self.notices.path().to_str();
-        let ground = Ground { identity, open_files: self.open_files, notices };
+        let estate = self.estate.as_ref();
+        let ground = Ground { identity, open_files: self.open_files, notices, estate };
+        if pool.workers.is_empty() || pool.release.is_none() {
+            // What is in place now is what it starts from.
+            pool.release = pool.garden.recycle.on_config_change.then(|| {
+                let path = std::env::var("PATH").unwrap_or_default();
+                Release::new(&pool.garden.command, &path, now)
+            });
+        }
         let started = Worker::start(&ground, &pool.name, worker, &pool.garden, path, now)?;
         pool.workers.insert(worker, started);
         Ok(())

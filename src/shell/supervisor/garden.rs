@@ -1,5 +1,6 @@
 //! What the supervisor keeps of a pool with a garden: its settings, its workers, why it failed.
 
+use super::release::Release;
 use super::schedule::Schedule;
 use super::worker::Worker;
 use crate::base::address::Address;
@@ -30,6 +31,8 @@ pub(super) struct Pool {
     pub(super) trouble: Trouble,
     /// Of `recycle.at`.
     pub(super) schedule: Schedule,
+    /// What its workers were started from, while there are any.
+    pub(super) release: Option<Release>,
 }
 
 /// A worker whose process is no more.
@@ -62,6 +65,7 @@ impl Pool {
             spawn_error: String::new(),
             trouble: Trouble::default(),
             schedule: Schedule::new(clock::wall_origin() + clock::now().0),
+            release: None,
         }
     }
 

@@ -34,6 +34,7 @@ use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
 use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
 use crate::shell::control::{AffinityKey, ToListener};
+use crate::sys::cgroup::Estate;
 use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notices::Notices;
@@ -102,6 +103,8 @@ struct Supervisor {
     /// When the listener is asked next how much it does.
     measure_at: Instant,
     home: Home,
+    /// Where each worker gets a control group of its own.
+    estate: Option<Estate>,
     /// Of cookies that pin clients to slots, over the lives of listeners.
     affinity_key: AffinityKey,
     /// What workers say of themselves.

@@ -12,6 +12,7 @@ use crate::plan::Source;
 use crate::shell::api::{Answer, Ask, Asked};
 use crate::shell::control::{ROWS_MAX, RequestRow, ToListener};
 use crate::shell::view::{ListenerRow, Outcome, PoolRow, Requests, Status, WorkerRow};
+use crate::sys::cgroup::Group;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -262,7 +263,10 @@ impl Supervisor {
     ) -> WorkerRow {
         let WorkerId { slot, generation } = worker.id;
         let pid = worker.child.pid();
-        let memory = self.scales.weigh(pid, None).unwrap_or(shown.memory);
+        let memory = self
+            .scales
+            .weigh(pid, worker.group.as_ref().map(Group::folder))
+            .unwrap_or(shown.memory);
         let reason = match shown.recycling {
             Some(trigger) => trigger.word().to_owned(),
             None => worker.released.map(|why| why.word().to_owned()).unwrap_or_default(),
