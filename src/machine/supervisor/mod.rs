@@ -146,7 +146,7 @@ impl Supervisor {
             Input::ListenerSpawnFailed | Input::ListenerExited => self.listener_died(now, out),
             Input::Pool { pool, input } => self.feed(now, pool, input, out),
             Input::ShutdownAsked => self.shut_down(now, out),
-            Input::Woken => self.wake(now, out),
+            Input::Woken => {}
         }
     }
 
@@ -254,6 +254,7 @@ impl Supervisor {
 
     fn settle(&mut self, now: Instant, out: &mut Vec<Order>) {
         self.settle_listener(now, out);
+        self.wake(now, out);
         if self.mode == Mode::Draining && !self.listener.is_alive() {
             self.end_pools(now, out);
         }
