@@ -2,6 +2,7 @@
 //! `orders.rs` judges what it orders, `verdict.rs` what it leaves undone.
 
 use super::cover::Cover;
+use super::setting::target;
 use super::span::Spans;
 use super::window::Window;
 use lychgate::base::time::Instant;
@@ -109,8 +110,8 @@ pub(crate) struct Oracle {
     pub(crate) is_planned: bool,
     pub(crate) is_over: bool,
     pub(crate) is_listener_up: bool,
-    /// Since when all is to end, and by when what drains.
-    pub(crate) ending: Option<(Instant, Instant)>,
+    /// All is to end, and what drains by then.
+    pub(crate) ending: Option<Instant>,
     pub(crate) window: Window,
     pub(crate) spans: Spans,
     pub(crate) step: Step,
@@ -210,11 +211,8 @@ impl Oracle {
         self.step = Step { wanted_start: wants_start, ..Step::default() };
         match input {
             Input::Planned { garden, is_changed } => self.planned(garden, *is_changed),
-            Input::Removed => {
-                let by = now + self.spans.shutdown.most;
-                self.ending = Some((now, by));
-            }
-            Input::Ending { deadline } => self.ending = Some((now, *deadline)),
+            Input::Removed => self.ending = Some(Instant::NEVER),
+            Input::Ending { deadline } => self.ending = Some(*deadline),
             Input::MayStart => self.step.is_granted = true,
             Input::MayNotStart | Input::Scheduled | Input::Released => self.reminded(input),
             Input::Woken => self.step.is_woken = true,
@@ -240,6 +238,9 @@ impl Oracle {
 
     fn planned(&mut self, garden: &Garden, is_changed: bool) {
         self.spans.widen(&Spans::new(garden));
+        // What was kept without demand may be kept until it idles.
+        let kept = target(&self.garden).saturating_sub(target(garden));
+        self.deaths += u32::try_from(kept).unwrap_or(0);
         self.garden = garden.clone();
         if !self.is_planned && !garden.autostart {
             self.standing = Standing::Stopped;
@@ -278,7 +279,10 @@ impl Oracle {
                 self.window.clear(!is_refusing);
                 self.step.is_started = true;
             }
-            Verb::Pause { limit } if !is_refusing => self.standing = Standing::Paused { limit },
+            Verb::Pause { limit } if !is_refusing => {
+                self.waiting_since = None;
+                self.standing = Standing::Paused { limit };
+            }
             Verb::Resume if !is_refusing => self.standing = Standing::Running,
             Verb::Recycle | Verb::Pause { .. } | Verb::Resume => {}
         }
@@ -303,10 +307,9 @@ impl Oracle {
 
     fn measured(&mut self, waiting: u32, workers: &[(WorkerId, Figures)]) {
         self.waiting = waiting;
-        self.waiting_since = match (waiting, self.waiting_since) {
-            (0, _) => None,
-            (_, since) => since.or(Some(self.now)),
-        };
+        // What is held on purpose is no sign of a deadlock.
+        let is_held = waiting == 0 || matches!(self.standing, Standing::Paused { .. });
+        self.waiting_since = self.waiting_since.or(Some(self.now)).filter(|_| !is_held);
         for (worker, figures) in workers {
             let Some(record) = self.workers.get_mut(worker) else { continue };
             if figures.executing > 0 || figures.delivered != record.figures.delivered {
@@ -320,6 +323,9 @@ impl Oracle {
                 self.answered_at = self.answered_at.max(figures.answered);
             }
             record.figures = *figures;
+            if self.spans.is_spent(figures.delivered) {
+                record.reasons.insert(Trigger::Requests);
+            }
         }
     }
 

@@ -112,8 +112,7 @@ impl Oracle {
         self.require(is_time, "early-serve", || format!("Admit of {worker:?}: {record:?}"));
         self.require(self.told.is_some(), "stand-first", || format!("Admit of {worker:?}"));
         let wanted = self.garden.recycle.requests;
-        let jitter = u64::from(self.garden.recycle.jitter);
-        let least = (wanted * (100 - jitter) / 100).saturating_sub(1);
+        let least = self.spans.requests_least(wanted);
         let is_right =
             requests_max <= wanted && requests_max >= least && (requests_max == 0) == (wanted == 0);
         // What it was given before the listener died is counted off or not.
@@ -174,7 +173,7 @@ impl Oracle {
 
     /// It has a reason to be recycled.
     fn is_due(&self, record: &Record) -> bool {
-        !record.reasons.is_empty() || self.now >= record.born + self.spans.every.least
+        !record.reasons.is_empty() || self.now >= record.born + self.spans.every_least()
     }
 
     pub(crate) fn is_idle(&self, record: &Record) -> bool {
@@ -209,7 +208,7 @@ impl Oracle {
     }
 
     fn is_end_due(&self) -> bool {
-        self.ending.is_some_and(|(_, deadline)| self.now >= deadline)
+        self.ending.is_some_and(|deadline| self.now >= deadline)
     }
 
     fn terminate(&mut self, worker: WorkerId) {
@@ -364,7 +363,7 @@ impl Oracle {
             }
             Failure::ShutdownTimeout => {
                 let since = record.terminated_at.or(record.retired_at);
-                self.is_by_now(since, self.spans.shutdown.least.min(GRACE))
+                self.is_end_due() || self.is_by_now(since, self.spans.shutdown.least.min(GRACE))
             }
             Failure::PingTimeout => self.is_silent(record),
             Failure::Deadlock => self.is_deadlocked(),
