@@ -121,8 +121,8 @@ pub(crate) struct Oracle {
     pub(crate) waiting_since: Option<Instant>,
     pub(crate) deadlock_at: Option<Instant>,
     pub(crate) answered_at: Instant,
-    /// Ends of workers that may be made good by a start each.
-    pub(crate) deaths: u32,
+    /// What may be answered by a start each: ends of workers, and requests for one.
+    pub(crate) claims: u32,
     pub(crate) starved_since: Option<Instant>,
     pub(crate) changed_at: Instant,
 }
@@ -169,7 +169,7 @@ impl Oracle {
             waiting_since: None,
             deadlock_at: None,
             answered_at: Instant(0),
-            deaths: 0,
+            claims: 0,
             starved_since: None,
             changed_at: Instant(0),
         }
@@ -216,7 +216,10 @@ impl Oracle {
             Input::MayStart => self.step.is_granted = true,
             Input::MayNotStart | Input::Scheduled | Input::Released => self.reminded(input),
             Input::Woken => self.step.is_woken = true,
-            Input::Wanted => self.wanted = true,
+            Input::Wanted => {
+                self.wanted = true;
+                self.claims += 1;
+            }
             Input::Measured { waiting, workers } => self.measured(*waiting, workers),
             Input::Asked(verb) => self.asked(*verb),
             Input::ListenerCame => self.listener_came(),
@@ -240,7 +243,7 @@ impl Oracle {
         self.spans.widen(&Spans::new(garden));
         // What was kept without demand may be kept until it idles.
         let kept = target(&self.garden).saturating_sub(target(garden));
-        self.deaths += u32::try_from(kept).unwrap_or(0);
+        self.claims += u32::try_from(kept).unwrap_or(0);
         self.garden = garden.clone();
         if !self.is_planned && !garden.autostart {
             self.standing = Standing::Stopped;
@@ -337,7 +340,7 @@ impl Oracle {
             Input::SpawnFailed { .. } => {
                 self.workers.remove(&worker);
                 self.step.owed.push((worker, Failure::Spawn));
-                self.deaths += 1;
+                self.claims += 1;
             }
             Input::Ready { .. } => record.is_ready = true,
             Input::Serving { .. } if record.phase == Phase::Admitted => {
@@ -399,9 +402,9 @@ impl Oracle {
         match record.phase {
             Phase::Starting | Phase::Admitted | Phase::Serving if !was_announced => {
                 self.step.owed.push((worker, failure));
-                self.deaths += 1;
+                self.claims += 1;
             }
-            Phase::Starting | Phase::Admitted | Phase::Serving => self.deaths += 1,
+            Phase::Starting | Phase::Admitted | Phase::Serving => self.claims += 1,
             Phase::Draining | Phase::Terminating => self.step.allowed.push((worker, failure)),
             Phase::Killing | Phase::Orphaned => {}
         }
