@@ -1,4 +1,4 @@
-//! The phases of the listener's process. Every phase that waits for somebody has a deadline.
+//! The listener's process. Every phase that waits for somebody has a deadline.
 
 use crate::base::time::Instant;
 use crate::machine::backoff::Backoff;
@@ -81,11 +81,6 @@ impl Process {
         is_due
     }
 
-    /// It runs and serves already.
-    pub(super) fn adopted(&mut self, now: Instant) {
-        self.phase = Phase::Ready { since: now };
-    }
-
     pub(super) fn spawned(&mut self, deadline: Instant) {
         if self.phase == Phase::Spawning {
             self.phase = Phase::Starting { deadline };
@@ -99,6 +94,13 @@ impl Process {
             self.phase = Phase::Ready { since: now };
         }
         is_awaited
+    }
+
+    /// It serves already, since nobody knows when.
+    pub(super) fn adopted(&mut self, now: Instant) {
+        if !self.is_alive() {
+            self.phase = Phase::Ready { since: now };
+        }
     }
 
     pub(super) fn drain(&mut self, deadline: Instant) {
