@@ -393,7 +393,7 @@ mod tests {
     fn frames_wait_in_order_for_a_listener_that_is_behind() {
         let (ours, theirs) = fdpass::pair().unwrap();
         let mut channel = Channel::new(ours);
-        let file = Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let file = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
         for door in 0..2000 {
             let sockets = vec![(door, 0)];
             channel.tell(&ToListener::Open { sockets }, vec![Arc::clone(&file)]).unwrap();

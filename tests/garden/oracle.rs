@@ -278,7 +278,10 @@ impl Oracle {
                 self.window.clear(!is_refusing);
                 self.step.is_started = true;
             }
-            Verb::Pause { limit } if !is_refusing => self.standing = Standing::Paused { limit },
+            Verb::Pause { limit } if !is_refusing => {
+                self.standing = Standing::Paused { limit };
+                self.waiting_since = None;
+            }
             Verb::Resume if !is_refusing => self.standing = Standing::Running,
             Verb::Recycle | Verb::Pause { .. } | Verb::Resume => {}
         }
@@ -305,6 +308,8 @@ impl Oracle {
         self.waiting = waiting;
         self.waiting_since = match (waiting, self.waiting_since) {
             (0, _) => None,
+            // They are held on purpose.
+            _ if matches!(self.standing, Standing::Paused { .. }) => None,
             (_, since) => since.or(Some(self.now)),
         };
         for (worker, figures) in workers {
@@ -320,6 +325,10 @@ impl Oracle {
                 self.answered_at = self.answered_at.max(figures.answered);
             }
             record.figures = *figures;
+            let most = self.garden.recycle.requests;
+            if most > 0 && figures.delivered >= most {
+                record.reasons.insert(Trigger::Requests);
+            }
         }
     }
 

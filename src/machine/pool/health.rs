@@ -7,6 +7,10 @@ use crate::base::time::Instant;
 use crate::machine::event::Kind;
 use crate::plan::garden::Health;
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Requests that wait this long want another worker, even if the listener's word for it was lost.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// When a worker last gave a sign of life, and of work.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +102,8 @@ impl Life {
         self.judge_deadlock(now, out);
         self.recycle_spent(out);
         self.end_idle(now, out);
-        if waiting > 0 && self.slots.is_empty() {
+        let is_lasting = self.waiting_since.is_some_and(|since| now >= since + LASTING);
+        if waiting > 0 && (self.slots.is_empty() || is_lasting) {
             self.wanted();
         }
     }

@@ -22,25 +22,19 @@ pub(super) enum Mode {
     Tripped,
 }
 
-/// All workers are to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) deadline: Instant,
-    /// The deadline was brought forward: being late for it is no failure.
-    pub(super) is_impatient: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) prng: Prng,
     pub(super) garden: Garden,
     pub(super) mode: Mode,
-    pub(super) ending: Option<End>,
+    /// All workers are to end; what drains, by then.
+    pub(super) ending: Option<Instant>,
     pub(super) is_over: bool,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) generation: u32,
-    /// Slots that are wanted.
+    /// Slots that are wanted; of these, `kept` without demand.
     pub(super) slots: BTreeSet<u16>,
+    pub(super) kept: BTreeSet<u16>,
     pub(super) guard: Guard,
     /// No recycle begins before: the last one failed.
     pub(super) hold_until: Option<Instant>,
@@ -70,6 +64,7 @@ impl Life {
             workers: BTreeMap::new(),
             generation: 0,
             slots: BTreeSet::new(),
+            kept: BTreeSet::new(),
             guard: Guard::new(),
             hold_until: None,
             waiting: 0,
@@ -86,6 +81,10 @@ impl Life {
     }
 
     pub(super) fn record(&mut self, now: Instant, input: Input, out: &mut Vec<Order>) {
+        let is_about_orphans = matches!(input, Input::Exited { .. } | Input::OrphanEnded { .. });
+        if self.is_over && !is_about_orphans && !matches!(input, Input::Planned { .. }) {
+            return;
+        }
         match input {
             Input::Planned { garden, is_changed } => self.planned(now, *garden, is_changed, out),
             Input::Removed => self.end(Instant::NEVER),
@@ -121,6 +120,11 @@ impl Life {
 
     fn planned(&mut self, now: Instant, garden: Garden, is_changed: bool, out: &mut Vec<Order>) {
         self.garden = garden;
+        for slot in core::mem::take(&mut self.kept) {
+            if !self.workers.iter().any(|(id, it)| id.slot == slot && it.is_staying()) {
+                self.slots.remove(&slot);
+            }
+        }
         if self.ending.take().is_some() {
             // It was in no configuration for a while; who knows what the listener forgot.
             self.is_over = false;
@@ -132,15 +136,8 @@ impl Life {
     }
 
     fn end(&mut self, deadline: Instant) {
-        self.ending = Some(match self.ending {
-            None => End { deadline, is_impatient: false },
-            Some(end) => End {
-                deadline: end.deadline.min(deadline),
-                is_impatient: end.is_impatient
-                    || end.deadline < Instant::NEVER && deadline < end.deadline,
-            },
-        });
-        let Some(End { deadline, .. }) = self.ending else { return };
+        let deadline = self.ending.unwrap_or(Instant::NEVER).min(deadline);
+        self.ending = Some(deadline);
         for worker in self.workers.values_mut() {
             if matches!(worker.phase(), Phase::Draining | Phase::Terminating) {
                 worker.deadline = worker.deadline.min(deadline);
@@ -328,8 +325,8 @@ impl Life {
             if self.workers.contains_key(&old.worker) {
                 continue;
             }
-            let jitter = self.draw_jitter();
-            let mut worker = Worker::adopted(now, old, jitter);
+            // How its thresholds had been drawn is not known any more.
+            let mut worker = Worker::adopted(now, old);
             worker.requests_max = worker.requests_limit(&self.garden.recycle);
             worker.leave_by = now + self.garden.lifecycle.shutdown_limit;
             worker.deadline = match worker.phase() {

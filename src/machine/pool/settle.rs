@@ -46,10 +46,11 @@ impl Life {
         match worker.phase() {
             Phase::Starting => self.end_failed(now, id, Failure::StartupTimeout, out),
             Phase::Draining => self.terminate(now, id, out),
-            Phase::Terminating if self.ending.is_some_and(|end| end.is_impatient) => {
-                self.kill(now, id, out);
+            Phase::Terminating if now >= worker.phase_since() + TERMINATE_LEAST => {
+                self.end_failed(now, id, Failure::ShutdownTimeout, out);
             }
-            Phase::Terminating => self.end_failed(now, id, Failure::ShutdownTimeout, out),
+            // The server's end, or the operator's impatience, is not its failure.
+            Phase::Terminating => self.kill(now, id, out),
             Phase::Killing => self.kill(now, id, out),
             Phase::Admitted | Phase::Serving | Phase::Orphaned => worker.deadline = Instant::NEVER,
         }
@@ -96,7 +97,7 @@ impl Life {
 
     /// It takes nothing new; by `leave_by` it is to be gone.
     pub(super) fn retire(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Order>) {
-        let end = self.ending.map_or(Instant::NEVER, |end| end.deadline);
+        let end = self.ending.unwrap_or(Instant::NEVER);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.leave_by = now + self.garden.lifecycle.shutdown_limit;
         worker.enter(now, Phase::Draining, worker.leave_by.min(end));
@@ -117,7 +118,7 @@ impl Life {
     }
 
     pub(super) fn terminate_by(&self, now: Instant, leave_by: Instant) -> Instant {
-        let end = self.ending.map_or(Instant::NEVER, |end| end.deadline);
+        let end = self.ending.unwrap_or(Instant::NEVER);
         leave_by.max(now + TERMINATE_LEAST).min(end)
     }
 
@@ -142,6 +143,7 @@ impl Life {
     fn want_slots(&mut self) {
         if !self.is_open() {
             self.slots.clear();
+            self.kept.clear();
             return;
         }
         let workers = self.garden.workers;
@@ -149,6 +151,7 @@ impl Life {
         while self.slots.len() < usize::from(self.floor()) {
             let Some(slot) = self.free_slot() else { return };
             self.slots.insert(slot);
+            self.kept.insert(slot);
         }
     }
 
@@ -263,6 +266,7 @@ impl Life {
             let is_idle = worker.is_staying() && !self.slots.contains(&id.slot);
             assert!(!is_idle, "{id:?} stays, and nobody wants it");
         }
-        assert!(!self.is_over || self.workers.values().all(Worker::is_orphan), "over too early");
+        let is_left = self.workers.values().any(Worker::is_staying);
+        assert!(!self.is_over || !is_left, "over too early");
     }
 }
