@@ -151,9 +151,8 @@ impl Pools {
 
     /// Pools that are no more.
     pub(super) fn forget(&mut self, is_ending: bool, out: &mut Vec<Order>) {
-        let over = self.pools.extract_if(.., |_, entry| {
-            entry.is_over && (is_ending || !entry.is_planned)
-        });
+        let over =
+            self.pools.extract_if(.., |_, entry| entry.is_over && (is_ending || !entry.is_planned));
         out.extend(over.map(|(pool, _)| Order::Forget { pool }));
     }
 
