@@ -17,6 +17,7 @@ mod garden;
 mod life;
 mod load;
 mod logs;
+mod pages;
 mod programs;
 mod relay;
 mod ring;

@@ -9,6 +9,7 @@ mod garden;
 mod hear;
 mod home;
 mod listener;
+mod lists;
 pub mod measure;
 pub mod notices;
 mod operator;
@@ -25,6 +26,7 @@ pub mod schedule;
 mod start;
 pub mod tail;
 pub mod texts;
+mod verbs;
 mod worker;
 
 use crate::base::time::Instant;
@@ -207,7 +209,7 @@ impl Supervisor {
         if now >= self.actions.deadline() {
             self.actions.step(now);
         }
-        self.operator.give_up(now);
+        self.operator.lists.expire(now);
         Ok(())
     }
 
@@ -216,7 +218,7 @@ impl Supervisor {
         let asked = workers.map(worker::Worker::deadline);
         let own = [
             self.machine.deadline(),
-            self.operator.deadline(),
+            self.operator.lists.deadline(),
             self.sweeps.last().copied().unwrap_or(Instant::NEVER),
             self.next_round(),
             self.actions.deadline(),
