@@ -13,6 +13,7 @@ use crate::shell::{demo, listener};
 use ask::Question;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use std::collections::BTreeMap;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,8 +90,8 @@ pub fn run() -> ExitCode {
         }
     };
     let outcome = match command {
-        None | Some(Command::Run { file: None }) => run_quickstart(),
-        Some(Command::Run { file: Some(file) }) => run_file(file),
+        None | Some(Command::Run { file: None }) => run_quickstart(control),
+        Some(Command::Run { file: Some(file) }) => run_file(file, control),
         Some(Command::Check { file }) => {
             return check::check(&file, &mut stdout().lock(), &mut stderr().lock()).into();
         }
@@ -116,17 +117,18 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn run_file(file: PathBuf) -> Result<(), String> {
+fn run_file(file: PathBuf, control: Option<PathBuf>) -> Result<(), String> {
     operational::start();
     let loaded = config::load(&file).map_err(|report| report.to_string())?;
-    supervisor::run(Origin::File(file), loaded, None)
+    supervisor::run(Origin::File(file), loaded, control, None)
 }
 
-fn run_quickstart() -> Result<(), String> {
+fn run_quickstart(control: Option<PathBuf>) -> Result<(), String> {
     operational::start();
     let plan = config::parse(QUICKSTART, "quickstart.toml").map_err(|report| report.to_string())?;
-    let loaded = Loaded { plan, text: QUICKSTART.to_owned() };
-    supervisor::run(Origin::Quickstart, loaded, Some(greeting::greet))
+    let text = QUICKSTART.to_owned();
+    let loaded = Loaded { plan, text, pages: BTreeMap::new(), complaint: None };
+    supervisor::run(Origin::Quickstart, loaded, control, Some(greeting::greet))
 }
 
 /// Made whole first: the generator does not expect that nobody reads.

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, Write};
 use std::os::fd::OwnedFd;
 
-/// A sealed memory file that holds `text`.
-pub fn sealed(text: &str) -> Result<OwnedFd> {
+/// A sealed memory file that holds these bytes.
+pub fn sealed(bytes: impl AsRef<[u8]>) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create("configuration", flags)?);
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes.as_ref())?;
     file.rewind()?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals()))?;
     Ok(file.into())

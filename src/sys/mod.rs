@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod ears;
 pub mod engine;
 pub mod errno;
 pub mod family;

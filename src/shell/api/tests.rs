@@ -4,7 +4,7 @@ use super::*;
 use crate::shell::view::{ListenerRow, Problem};
 use crate::sys::poll::{self, Interest};
 use crossbeam::channel::SendTimeoutError;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -81,8 +81,15 @@ impl Drop for Fake {
 }
 
 fn read(mut stream: UnixStream) -> (u16, String) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        // The end of a connection of which not everything was read.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        outcome => {
+            outcome.unwrap();
+        }
+    }
+    let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     (status, body.to_owned())
@@ -334,8 +341,10 @@ fn a_follower_that_does_not_read_is_cut_off_and_one_that_left_is_forgotten() {
     drop(stuck);
 
     let (fake, senders) = followed(LIMITS, 4);
-    drop(fake.follow("/v1/events?follow=true"));
-    send_until_gone(&senders.recv_timeout(PATIENCE).unwrap(), "short");
+    let leaving = fake.follow("/v1/events?follow=true");
+    let sender = senders.recv_timeout(PATIENCE).unwrap();
+    drop(leaving);
+    send_until_gone(&sender, "short");
 }
 
 #[test]
@@ -377,8 +386,11 @@ fn a_stranger_is_turned_away_even_where_the_file_lets_it_in() {
     };
     assert_eq!(root.stdout, b"[]\n");
     let stranger = ask(65534).unwrap();
-    // 52: an empty reply; 56: the connection was reset.
-    assert!([Some(52), Some(56)].contains(&stranger.status.code()), "{stranger:?}");
+    // Nothing came (52), the connection was reset (56), or it could not even ask (7, 55).
+    assert!(
+        [Some(7), Some(52), Some(55), Some(56)].contains(&stranger.status.code()),
+        "{stranger:?}"
+    );
     assert!(stranger.stdout.is_empty());
     assert_eq!(fake.ask("GET", "/v1/orphans").0, 200);
 }

@@ -24,7 +24,8 @@ pub(super) fn read_plan(
     };
     let text = memfd::read(descriptor, CONFIG_SIZE_MAX)
         .map_err(|error| format!("reading the configuration: {error}"))?;
-    let plan = config::parse(&text, name).map_err(|report| report.to_string())?;
+    // What is wrong with single pools was told by the supervisor.
+    let (plan, _) = config::salvage(&text, name).map_err(|report| report.to_string())?;
     if plan.listeners.len() != doors.len() {
         return Err("configuring: the doors are not those of the text".into());
     }
