@@ -17,7 +17,7 @@ const TEXT: &str = "\
     [[listen]]\naddress = '127.0.0.1:1'\n\
     [[listen]]\naddress = '127.0.0.1:2'\n\
     [[site]]\nname = 'web'\n[[site.route]]\npath = '/'\npool = 'shop'\n\
-    [pool.shop]\ncommand = ['app']\n";
+    [pool.shop]\ncommand = ['app']\nslots = 1\n";
 
 /// The supervisor's side of a listener of two threads, each with a door of its own.
 struct Scene {
