@@ -7,20 +7,32 @@ use core::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(10);
-/// A life this long makes the next death the first again.
+/// A good life, where nothing else is said.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
 /// The deaths of one process in a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     deaths: u32,
+    good_life: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::forgiving(GOOD_LIFE)
+    }
 }
 
 impl Backoff {
+    /// A life of this length makes the next death the first again.
+    pub const fn forgiving(good_life: Duration) -> Self {
+        Self { deaths: 0, good_life }
+    }
+
     /// Counts a death after `lived` of good life (zero when it never became ready) and says how
     /// long to wait before the next start.
     pub fn died(&mut self, lived: Duration) -> Duration {
-        self.deaths = if lived >= GOOD_LIFE { 1 } else { self.deaths.saturating_add(1) };
+        self.deaths = if lived >= self.good_life { 1 } else { self.deaths.saturating_add(1) };
         match self.deaths {
             1 => Duration::ZERO,
             // 100 ms doubled eight times is past the longest wait, so the shift stays small.

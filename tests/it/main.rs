@@ -12,6 +12,8 @@ mod bulk;
 mod command;
 mod deadline;
 mod forward;
+#[path = "../garden/mod.rs"]
+mod garden;
 mod life;
 mod load;
 mod logs;

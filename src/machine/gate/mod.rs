@@ -262,8 +262,9 @@ impl Gate {
     /// Brings together a ticket and a free slot, if there are both. To be called until `Nothing`.
     pub fn pump(&self, now: Instant, turn: &mut u16) -> Pumped {
         loop {
-            sync::order();
             self.resume(now);
+            // What was changed before is seen by all before this looks at what they changed.
+            sync::order();
             if self.waiting.load(SeqCst) == 0
                 || self.standing.load(SeqCst) != RUNNING
                 || self.is_sweeping.load(SeqCst)
@@ -297,10 +298,7 @@ impl Gate {
         if self.is_sweeping.swap(true, SeqCst) {
             return false;
         }
-        let pinned = self.pinned.get().into_iter().flatten();
-        for line in [&self.returned, &self.common].into_iter().chain(pinned) {
-            line.sweep(&mut is_dead);
-        }
+        self.all_lines().for_each(|line| line.sweep(&mut is_dead));
         self.is_sweeping.store(false, SeqCst);
         true
     }
@@ -310,6 +308,15 @@ impl Gate {
         self.may_grow.load(SeqCst)
             && !self.is_wanting.load(SeqCst)
             && !self.is_wanting.swap(true, SeqCst)
+    }
+
+    /// True when somebody waits and no slot is free: demand for another worker, as seen after a
+    /// pump. Who waits for a slot that is pinned, while others are free, is no such demand.
+    pub fn is_short(&self, now: Instant) -> bool {
+        self.waiting.load(SeqCst) > 0
+            && self.standing.load(SeqCst) == RUNNING
+            && self.all_lines().any(|line| !line.is_empty())
+            && !self.places().any(|(_, it)| it.has_room(now))
     }
 
     /// True when each worker executes something: where slots are not counted, that is demand.
@@ -342,6 +349,12 @@ impl Gate {
         (0..).map(ServerIndex).zip(&self.places[..used])
     }
 
+    fn all_lines(&self) -> impl Iterator<Item = &Line> {
+        let pinned = self.pinned.get().into_iter().flatten();
+        [&self.returned, &self.common].into_iter().chain(pinned)
+    }
+
+    /// Of each slot.
     fn lines(&self) -> &[Line] {
         let slots = self.places.len().min(WORKERS_MAX);
         self.pinned.get_or_init(|| Box::new((0..slots).map(|_| Line::new()).collect()))

@@ -15,7 +15,7 @@ mod dispatch;
 mod ending;
 mod garden;
 mod heads;
-mod list;
+pub mod list;
 mod pass;
 mod pin;
 mod queue;

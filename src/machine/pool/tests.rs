@@ -1,0 +1,1 @@
+//! The pool, one situation at a time.
