@@ -142,6 +142,9 @@ impl Garden {
             if executing > 0 {
                 return Err(format!("all is over, and {executing} run on {worker:?}"));
             }
+            if worker.is_opened && worker.is_closed && !worker.is_emptied {
+                return Err(format!("nobody heard that {worker:?} is empty"));
+            }
         }
         Ok(())
     }
@@ -386,9 +389,16 @@ impl<M: Machine> World<M> {
                 self.soon(Event::Refused(no));
             } else {
                 let how = one_of(&mut self.prng, &[Leave::Close, Leave::Reset]);
-                self.leave(no, how);
+                // The end of an answer that ends with its connection looks no different.
+                self.leave(no, if self.ends_by_fin(no) { Leave::Reset } else { how });
             }
         }
+    }
+
+    fn ends_by_fin(&self, no: LinkNo) -> bool {
+        let Actor::Server(server) = &self.actors[no] else { return false };
+        let last = server.last();
+        last.is_some_and(|(mark, at)| self.ledger.requests[&mark].attempts[at].needs_fin)
     }
 
     fn dismiss(&mut self, generation: u32) {

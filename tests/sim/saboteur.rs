@@ -48,13 +48,11 @@ enum Wrong {
     Grant,
     /// Nobody hears that a place is empty.
     Empty,
-    /// A retired worker's end is not told.
-    Dismissed,
     /// A client's leaving is not heard.
     Ended,
 }
 
-const WRONGS: [Wrong; 24] = [
+const WRONGS: [Wrong; 23] = [
     Wrong::End,
     Wrong::Recv,
     Wrong::Hold,
@@ -77,7 +75,6 @@ const WRONGS: [Wrong; 24] = [
     Wrong::LastFirst,
     Wrong::Grant,
     Wrong::Empty,
-    Wrong::Dismissed,
     Wrong::Ended,
 ];
 
@@ -98,6 +95,7 @@ impl Saboteur {
             Wrong::Drained
             | Wrong::LastFirst
             | Wrong::EarlyServe
+            | Wrong::Empty
             | Wrong::ResetAsNow
             | Wrong::ShutdownAsFlushed
             | Wrong::Hold => 1,
@@ -145,7 +143,6 @@ impl Saboteur {
     fn is_unheard(&mut self, input: &Input<'_>) -> bool {
         let is_meant = match self.wrong {
             Wrong::Grant => matches!(input, Input::Granted { .. }),
-            Wrong::Dismissed => matches!(input, Input::Dismissed { .. }),
             Wrong::Ended => matches!(input, Input::Ended { .. }),
             _ => false,
         };

@@ -33,10 +33,11 @@ impl Threads {
     }
 
     fn pass(&mut self, thread: usize, now: Instant, input: Input<'_>, out: &mut Outbox) {
-        let before = out.effects.len();
+        // Apart, for both know sockets by the same ids.
+        let mut before = std::mem::take(&mut out.effects);
         self.machines[thread].step(now, input, out);
         let mut judged = Vec::new();
-        for effect in &mut out.effects[before..] {
+        for effect in &mut out.effects {
             if let Effect::Judge { pool, address, is_well, .. } = effect {
                 judged.push((pool.clone(), (**address).clone(), *is_well));
             }
@@ -44,6 +45,8 @@ impl Threads {
                 id.index += SECOND * u32::try_from(thread).unwrap_or(0);
             }
         }
+        before.append(&mut out.effects);
+        out.effects = before;
         for (pool, address, is_well) in judged {
             let other = Input::Judged { pool, address, is_well };
             self.machines[1 - thread].step(now, other, out);
