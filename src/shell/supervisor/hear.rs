@@ -140,5 +140,6 @@ fn exit(ended: Ended) -> Exit {
     match ended {
         Ended::Exit(code) => Exit::Code(code),
         Ended::Signal(signal) => Exit::Signal(signal as i32),
+        Ended::Unknown => Exit::Unknown,
     }
 }

@@ -160,7 +160,9 @@ impl Launch<'_> {
             (Err(_), _) => Some(failure(0, Errno::EPIPE)),
         };
         match (refusal, pidfd) {
-            (None, Ok(pidfd)) => Ok(Child { pid, pidfd, has_group: self.leads_group }),
+            (None, Ok(pidfd)) => {
+                Ok(Child { pid, pidfd, has_group: self.leads_group, is_adopted: false })
+            }
             (refusal, pidfd) => {
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
                 let _ = nix::sys::wait::waitpid(pid, None);
