@@ -13,7 +13,7 @@ use lychgate::machine::listener::{Listener, Shared};
 use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
-    let machine = Listener::new(Instant(0), 1, Arc::new(Shared::default()));
+    let machine = Listener::new(Instant(0), 0, 1, Arc::new(Shared::default()));
     if let Err(why) = sim::ops::run(machine, bytes) {
         panic!("{why}");
     }

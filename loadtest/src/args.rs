@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Soak,
     /// The listener is killed under load: what clients see of it.
     Restart,
+    /// A garden of workers is recycled, killed and its supervisor followed by another, under load.
+    Gardens,
     /// All of these, one after the other.
     All,
     /// Only rewrites docs/performance.md from the results that are there.

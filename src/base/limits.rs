@@ -24,6 +24,8 @@ pub const INTERIM_COUNT_MAX: u32 = 16;
 pub const UNIX_PATH_MAX: usize = 107;
 /// The configuration file.
 pub const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
+/// The body of a pool's 503.
+pub const ERROR_PAGE_SIZE_MAX: u64 = 64 * 1024;
 pub const LISTENERS_MAX: usize = 256;
 pub const SITES_MAX: usize = 10_000;
 pub const ROUTES_MAX: usize = 60_000;

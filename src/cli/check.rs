@@ -1,7 +1,7 @@
 //! `lychgate check FILE`: whether a configuration would be taken.
 
 use crate::plan::Plan;
-use crate::shell::config;
+use crate::shell::config::{self, Loaded};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -9,8 +9,10 @@ use std::path::Path;
 /// to `out`, faults to `err`.
 pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     match config::load(path) {
+        Ok(Loaded { complaint: Some(report), .. }) | Err(report) => {
+            told(&write!(err, "{report}"), 1)
+        }
         Ok(loaded) => told(&writeln!(out, "{}: ok: {}", path.display(), summary(&loaded.plan)), 0),
-        Err(report) => told(&write!(err, "{report}"), 1),
     }
 }
 

@@ -33,10 +33,19 @@ pub enum Cause {
     /// What the server sent is not HTTP.
     UpstreamInvalid,
     UpstreamTimeout,
+    /// As many requests wait for the pool as may.
+    QueueFull,
+    /// No slot became free within `queue.timeout`.
+    QueueTimeout,
+    PoolStopped,
+    /// Rapid-fail.
+    PoolTripped,
+    /// The pool's part of the configuration is refused.
+    PoolInvalid,
 }
 
 /// The words in the order of the counters.
-pub const WORDS: [&str; 15] = [
+pub const WORDS: [&str; 20] = [
     "bad-request",
     "no-route",
     "misdirected",
@@ -52,6 +61,11 @@ pub const WORDS: [&str; 15] = [
     "worker-lost",
     "upstream-invalid",
     "upstream-timeout",
+    "queue-full",
+    "queue-timeout",
+    "pool-stopped",
+    "pool-tripped",
+    "pool-invalid",
 ];
 
 impl Cause {
@@ -64,7 +78,13 @@ impl Cause {
             Self::BodyTooLarge => 413,
             Self::HeaderTimeout | Self::BodyTimeout | Self::IdleTimeout => 408,
             Self::SendRate | Self::ClientGone => 499,
-            Self::StartFailed | Self::UpstreamDown => 503,
+            Self::StartFailed
+            | Self::UpstreamDown
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::PoolStopped
+            | Self::PoolTripped
+            | Self::PoolInvalid => 503,
             Self::UpstreamConnect | Self::WorkerLost | Self::UpstreamInvalid => 502,
             Self::UpstreamTimeout => 504,
         }
@@ -96,6 +116,11 @@ impl Cause {
             Self::WorkerLost => 12,
             Self::UpstreamInvalid => 13,
             Self::UpstreamTimeout => 14,
+            Self::QueueFull => 15,
+            Self::QueueTimeout => 16,
+            Self::PoolStopped => 17,
+            Self::PoolTripped => 18,
+            Self::PoolInvalid => 19,
         }
     }
 
@@ -109,7 +134,14 @@ impl Cause {
             | Self::IdleTimeout
             | Self::SendRate
             | Self::ClientGone => Side::Client,
-            Self::NoRoute | Self::StartFailed | Self::UpstreamDown => Side::Us,
+            Self::NoRoute
+            | Self::StartFailed
+            | Self::UpstreamDown
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::PoolStopped
+            | Self::PoolTripped
+            | Self::PoolInvalid => Side::Us,
             Self::UpstreamConnect
             | Self::WorkerLost
             | Self::UpstreamInvalid

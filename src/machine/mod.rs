@@ -3,7 +3,6 @@
 
 pub mod backoff;
 pub mod cause;
-pub mod command;
 pub mod event;
 pub mod gate;
 pub mod listener;

@@ -34,15 +34,15 @@ pub enum Change {
     Postponed { key: &'static str },
 }
 
-/// What becomes of the process of a pool.
+/// What becomes of the processes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
-    /// It runs on, or there was none and is none.
+    /// They run on, or there were none and are none.
     Keep,
     Start,
     Stop,
-    /// It was started in a way that no longer holds.
-    Restart,
+    /// They were started in a way that no longer holds.
+    Recycle,
 }
 
 /// In the order in which they are to be carried out: what is new comes before what goes, so that
@@ -56,7 +56,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     }
     let live = |plan: &Plan| {
         let server = &plan.server;
-        (server.limits, server.connections_max, server.shutdown_limit, server.unknown_host)
+        let limits = (server.limits, server.connections_max, server.workers_max);
+        (limits, server.shutdown_limit, server.unknown_host)
     };
     if live(old) != live(new) {
         changes.push(Change::Limits);
@@ -69,6 +70,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         ("server.engine", was.engine != is.engine),
         ("server.threads", was.threads != is.threads),
         ("server.user", was.user != is.user),
+        ("server.control", was.control != is.control),
     ] {
         if differs {
             changes.push(Change::Postponed { key });
@@ -97,7 +99,7 @@ impl Change {
                     Process::Keep => "",
                     Process::Start => " and starts its command",
                     Process::Stop => " and stops its command",
-                    Process::Restart => " and starts its command anew",
+                    Process::Recycle => " and recycles its workers",
                 };
                 format!("changes pool {}{and}", pool(new, place))
             }
@@ -159,7 +161,7 @@ fn pools(old: &[Pool], new: &[Pool], changes: &mut Vec<Change>) {
 }
 
 /// Whether two commands start the same process; `ready` is asked anew anyway.
-fn is_same(one: &Command, other: &Command) -> bool {
+pub fn is_same(one: &Command, other: &Command) -> bool {
     let Command { argv, bind, working_directory, environment, ready: _ } = one;
     (argv, *bind, working_directory, environment)
         == (&other.argv, other.bind, &other.working_directory, &other.environment)
@@ -175,7 +177,7 @@ fn process(old: &Source, new: &Source) -> Process {
         (Source::Garden(old), Source::Garden(new)) if is_same(&old.command, &new.command) => {
             Process::Keep
         }
-        (Source::Garden(_), Source::Garden(_)) => Process::Restart,
+        (Source::Garden(_), Source::Garden(_)) => Process::Recycle,
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Fault {
     /// What to write instead. Never empty.
     pub hint: String,
     pub nature: Nature,
+    /// The pool that alone has it: without this pool the rest of the file may hold.
+    pub pool: Option<String>,
 }
 
 /// How far a fault can be trusted when the text could not be read to its end.
@@ -34,6 +36,8 @@ pub enum Nature {
 #[derive(Debug, Default)]
 pub struct Faults {
     list: Vec<Fault>,
+    /// Whose faults are found now.
+    pool: Option<String>,
 }
 
 impl Faults {
@@ -53,7 +57,26 @@ impl Faults {
         }
         let (what, hint) = tell();
         debug_assert!(!hint.is_empty(), "{path}: {what}: a fault without a remedy");
-        self.list.push(Fault { span: span.clone(), path: path.into(), what, hint, nature });
+        let pool = self.pool.clone();
+        self.list.push(Fault { span: span.clone(), path: path.into(), what, hint, nature, pool });
+    }
+
+    /// What `find` complains about is a matter of this pool alone.
+    pub fn within<T>(&mut self, pool: &str, find: impl FnOnce(&mut Self) -> T) -> T {
+        self.pool = Some(pool.into());
+        let found = find(self);
+        self.pool = None;
+        found
+    }
+
+    /// What is wrong with this pool alone.
+    pub fn of<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a Fault> {
+        self.list.iter().filter(move |fault| fault.pool.as_deref() == Some(pool))
+    }
+
+    /// Whether one concerns more than a single pool, or was not kept for want of room.
+    pub fn are_beyond_pools(&self) -> bool {
+        self.list.len() >= Self::COUNT_MAX || self.list.iter().any(|fault| fault.pool.is_none())
     }
 
     pub fn push(&mut self, fault: Fault) {

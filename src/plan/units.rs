@@ -21,6 +21,21 @@ pub fn size(text: &str) -> Option<u64> {
     if text == "0" { Some(0) } else { measure(text, &SIZES) }
 }
 
+/// Whole percents. `None` when `text` is not of the form digits, `%`; saturates.
+pub fn percent(text: &str) -> Option<u64> {
+    measure(text, &[("%", 1)])
+}
+
+/// Minutes since midnight, of a time of the day: `"03:00"`, with two digits each.
+pub fn time_of_day(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let read = |digits: &str, end: u16| {
+        let is_whole = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|number: &u16| is_whole && *number < end)
+    };
+    Some(read(hours, 24)? * 60 + read(minutes, 60)?)
+}
+
 /// In the largest unit that leaves a whole number; [`duration`] reads it back.
 pub fn show_duration(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -49,6 +64,23 @@ pub fn duration_hint(text: &str) -> String {
         || "write a whole number and a unit (ms, s, m, h), such as \"30s\"".into(),
         |repaired| format!("write \"{repaired}\""),
     )
+}
+
+/// What to write instead of something that is neither a duration nor "off".
+pub fn optional_hint(text: &str) -> String {
+    if ["none", "never", "no", "false", "infinite", "0"].contains(&text.trim()) {
+        return "write \"off\"".into();
+    }
+    duration_hint(text) + ", or \"off\""
+}
+
+/// What to write instead of something that [`percent`] refuses.
+pub fn percent_hint(text: &str) -> String {
+    let digits = text.trim().trim_end_matches('%').trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return "write a whole number and a percent sign, such as \"10%\"".into();
+    }
+    format!("write \"{digits}%\"")
 }
 
 /// What to write instead of something that [`size`] refuses.
@@ -150,6 +182,23 @@ mod tests {
         for text in ["1B", "1000B", "64KiB", "1025KiB", "3GiB"] {
             assert_eq!(show_size(size(text).unwrap()), text);
         }
+    }
+
+    #[test]
+    fn percentages_and_times_of_the_day_are_read() {
+        for (text, whole) in [("0%", Some(0)), ("10%", Some(10)), ("10", None), ("%", None)] {
+            assert_eq!(percent(text), whole, "{text}");
+        }
+        for (text, minutes) in [("00:00", 0), ("03:05", 185), ("23:59", 1439)] {
+            assert_eq!(time_of_day(text), Some(minutes), "{text}");
+        }
+        for bad in ["", ":", "3:00", "24:00", "12:60", "12:5", "+1:00", "12:00:00", "noon"] {
+            assert_eq!(time_of_day(bad), None, "{bad}");
+        }
+        assert_eq!(percent_hint("10 %"), "write \"10%\"");
+        assert!(percent_hint("half").contains("such as"));
+        assert_eq!(optional_hint("never"), "write \"off\"");
+        assert_eq!(optional_hint("2d"), "write \"48h\", or \"off\"");
     }
 
     #[test]

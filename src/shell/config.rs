@@ -1,17 +1,18 @@
 //! From a file, or a text, to a plan or to a report of its faults. The one place that knows TOML
 //! and that counts lines.
 
+mod file;
+mod page;
+
 use crate::base::limits::CONFIG_SIZE_MAX;
-use crate::plan::check::check;
+use crate::plan::check::{Checked, check};
 use crate::plan::fault::{Fault, Faults, Nature};
 use crate::plan::raw::{Entry, Kind, Table, Value};
 use crate::plan::{Plan, Source};
 use core::fmt;
-use nix::fcntl::OFlag;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -22,12 +23,16 @@ pub const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
 /// a log say, would cost a hundred times its size in errors.
 const RECOVERY_SIZE_MAX: usize = 1024 * 1024;
 
-/// A configuration that holds.
+/// A configuration that holds, but perhaps for single pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     pub plan: Plan,
     /// As it was read, for processes that are handed it instead of the file.
     pub text: String,
+    /// Pool to the body of its 503, where one is written and could be read.
+    pub pages: BTreeMap<String, Arc<[u8]>>,
+    /// What is wrong with single pools. Each fault names its pool.
+    pub complaint: Option<Report>,
 }
 
 /// Why there is no plan. Shows as one line a fault, `file:line:column: path: what. hint`, and a
@@ -52,7 +57,8 @@ pub struct Complaint {
     pub fault: Fault,
 }
 
-/// Reads and checks a file. A relative `working_directory` is taken to start at its directory.
+/// Reads and checks a file. Relative paths in it are taken to start at its directory. An error is
+/// told only where no pool is left to run.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     let name = path.display().to_string();
     let fail = |cause: String| Report {
@@ -60,26 +66,68 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
         complaints: Vec::new(),
         cause: Some(format!("reading {name}: {cause}")),
     };
-    let bytes = read(path).map_err(fail)?;
+    let bytes = file::read(path, CONFIG_SIZE_MAX).map_err(fail)?;
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(&error, &name))?;
-    let mut plan = parse(&text, &name)?;
+    let (document, Checked { mut plan, mut faults }) =
+        checked(&text).map_err(|faults| report(faults, &text, &name))?;
     let absolute = std::path::absolute(path).map_err(|error| fail(error.to_string()))?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
     anchor(&mut plan, directory).map_err(fail)?;
-    Ok(Loaded { plan, text })
+    let pages = page::load(&plan, &document, &mut faults);
+    faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
+    let complaint = (!faults.is_empty()).then(|| report(faults, &text, &name));
+    Ok(Loaded { plan, text, pages, complaint })
 }
 
-/// Checks a text; `name` stands for it in the report.
+/// Checks a text, all of it; `name` stands for it in the report.
 pub fn parse(text: &str, name: &str) -> Result<Plan, Report> {
+    match salvage(text, name)? {
+        (plan, None) => Ok(plan),
+        (_, Some(report)) => Err(report),
+    }
+}
+
+/// Checks a text. A pool that alone is at fault is left out of the plan as [`Source::Invalid`], and
+/// told of in the report beside it.
+pub fn salvage(text: &str, name: &str) -> Result<(Plan, Option<Report>), Report> {
+    let (_, Checked { plan, faults }) =
+        checked(text).map_err(|faults| report(faults, text, name))?;
+    Ok((plan, (!faults.is_empty()).then(|| report(faults, text, name))))
+}
+
+fn checked(text: &str) -> Result<(Table, Checked), Vec<Fault>> {
     if text.len() > RECOVERY_SIZE_MAX
         && let Err(error) = DeTable::parse(text)
     {
-        return Err(report(vec![syntax_fault(&error, text)], text, name));
+        return Err(vec![syntax_fault(&error, text)]);
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     let syntax = errors.iter().map(|error| syntax_fault(error, text)).collect();
-    check(&table(document.get_ref()), text.len(), syntax)
-        .map_err(|faults| report(faults, text, name))
+    let document = table(document.get_ref());
+    check(&document, text.len(), syntax).map(|checked| (document, checked))
+}
+
+impl Loaded {
+    /// Tells the operator, in the log, of the pools that are at fault.
+    pub fn complain(&self) {
+        let Some(report) = &self.complaint else { return };
+        for line in report.to_string().lines() {
+            tracing::error!("{line}");
+        }
+        tracing::error!("the pools named there are at fault; the others run");
+    }
+
+    /// Whether it may take the place of `old`: a pool that is at fault now and was not before would
+    /// lose what it runs.
+    pub fn may_replace(&self, old: &Plan) -> Result<(), Report> {
+        let Some(report) = &self.complaint else { return Ok(()) };
+        let is_sound = |name: &str| {
+            let pool = old.pools.iter().find(|pool| pool.name == name);
+            pool.is_some_and(|pool| !matches!(pool.source, Source::Invalid(_)))
+        };
+        let mut at_fault = report.complaints.iter().filter_map(|it| it.fault.pool.as_deref());
+        if at_fault.any(is_sound) { Err(report.clone()) } else { Ok(()) }
+    }
 }
 
 impl fmt::Display for Report {
@@ -104,30 +152,6 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// The bytes of a regular file, within bounds; else the cause with its remedy.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let say = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file. check the path".to_owned(),
-        io::ErrorKind::PermissionDenied => format!("{error}. make it readable for this user"),
-        _ => error.to_string(),
-    };
-    // Not blocking, so that a named pipe is refused instead of waited for.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(say)?;
-    if !file.metadata().map_err(say)?.is_file() {
-        return Err("it is not a regular file. name a configuration file".into());
-    }
-    let mut bytes = Vec::new();
-    file.take(CONFIG_SIZE_MAX + 1).read_to_end(&mut bytes).map_err(say)?;
-    if bytes.len() as u64 > CONFIG_SIZE_MAX {
-        return Err(format!("it has more than {CONFIG_SIZE_MAX} bytes. name a smaller file"));
-    }
-    Ok(bytes)
-}
-
 fn not_utf8(error: &std::string::FromUtf8Error, name: &str) -> Report {
     let at = error.utf8_error().valid_up_to();
     let good = String::from_utf8_lossy(&error.as_bytes()[..at]);
@@ -137,6 +161,7 @@ fn not_utf8(error: &std::string::FromUtf8Error, name: &str) -> Report {
         what: "this byte is not UTF-8".into(),
         hint: "save the file as UTF-8".into(),
         nature: Nature::Syntax,
+        pool: None,
     };
     report(vec![fault], &good, name)
 }
@@ -147,7 +172,7 @@ fn syntax_fault(error: &toml::de::Error, text: &str) -> Fault {
     let what = error.message().trim().replace('\n', ", ");
     let known = SYNTAX_HINTS.iter().find(|(part, _)| what.contains(part));
     let hint = known.map_or("see https://toml.io for what may stand here", |(_, hint)| hint).into();
-    Fault { span, path: String::new(), what, hint, nature: Nature::Syntax }
+    Fault { span, path: String::new(), what, hint, nature: Nature::Syntax, pool: None }
 }
 
 /// Part of what the parser says, and the remedy.
@@ -195,17 +220,20 @@ fn report(faults: Vec<Fault>, text: &str, name: &str) -> Report {
     Report { name: name.to_owned(), complaints, cause: None }
 }
 
-/// Makes directories absolute, so that they mean the same wherever the supervisor stands.
+/// Makes paths absolute, so that they mean the same wherever the supervisor stands.
 fn anchor(plan: &mut Plan, directory: &Path) -> Result<(), String> {
     for pool in &mut plan.pools {
-        if let Source::Garden(garden) = &mut pool.source
-            && let Some(written) = &mut garden.command.working_directory
-        {
+        let Source::Garden(garden) = &mut pool.source else { continue };
+        for (key, path) in [
+            ("working_directory", &mut garden.command.working_directory),
+            ("queue.error_page", &mut garden.queue.error_page),
+        ] {
+            let Some(written) = path else { continue };
             let absolute: PathBuf = directory.join(&*written).components().collect();
             *written = absolute.into_os_string().into_string().map_err(|_| {
                 format!(
-                    "its directory is not UTF-8, which pool.{}.working_directory starts at. write \
-                     an absolute path there",
+                    "its directory is not UTF-8, which pool.{}.{key} starts at. write an absolute \
+                     path there",
                     pool.name
                 )
             })?;

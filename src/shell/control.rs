@@ -2,12 +2,15 @@
 //! pair, descriptors beside it.
 
 use crate::base::address::Address;
+use crate::machine::pool::seam;
 use crate::sys::fdpass::{self, Wait};
 use crate::sys::identity::Identity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::io::{Error, ErrorKind, Result};
+use std::fmt;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Result};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -20,7 +23,7 @@ const WAITING_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToListener {
     /// The first word, once.
-    Begin { threads: u16, identity: Option<Identity> },
+    Begin { threads: u16, identity: Option<Identity>, affinity_key: AffinityKey },
     /// The access log goes to the descriptor beside this; none: nowhere.
     Log,
     /// The configuration is in the sealed memory file beside this; `doors[i]` is the door of its
@@ -145,6 +148,47 @@ pub enum FromListener {
     Inherited,
 }
 
+/// The key of the cookies that pin clients to slots, on the wire in hexadecimal digits.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AffinityKey(pub [u8; 32]);
+
+impl AffinityKey {
+    /// One that nobody knows (urandom(4)).
+    pub fn fresh() -> Result<Self> {
+        let mut key = [0; 32];
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        Ok(Self(key))
+    }
+}
+
+impl fmt::Debug for AffinityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AffinityKey(..)")
+    }
+}
+
+impl From<AffinityKey> for String {
+    fn from(key: AffinityKey) -> Self {
+        key.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for AffinityKey {
+    type Error = &'static str;
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        let mut key = [0; 32];
+        if text.len() != 2 * key.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err("a key has 64 hexadecimal digits");
+        }
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = str::from_utf8(digits).map_err(|_| "hexadecimal digits are ASCII")?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| "two digits are a byte")?;
+        }
+        Ok(Self(key))
+    }
+}
+
 /// A worker, within its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Worker {
@@ -161,6 +205,18 @@ pub enum Standing {
     Paused { limit: u32 },
     Stopped,
     Tripped,
+}
+
+impl From<Standing> for seam::Standing {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Running => Self::Running,
+            Standing::Replacing => Self::Replacing,
+            Standing::Paused { limit } => Self::Paused { limit },
+            Standing::Stopped => Self::Stopped,
+            Standing::Tripped => Self::Tripped,
+        }
+    }
 }
 
 /// What the listener counts for a pool. Ages in milliseconds.
@@ -317,6 +373,20 @@ mod tests {
             assert_eq!(parse_address(text).unwrap().to_string(), text);
         }
         assert_eq!(parse_address("example.org:80"), None);
+    }
+
+    #[test]
+    fn a_key_survives_the_way_and_is_not_shown() {
+        let key = AffinityKey::fresh().unwrap();
+        assert_ne!(key, AffinityKey::fresh().unwrap());
+        let word = ToListener::Begin { threads: 1, identity: None, affinity_key: key.clone() };
+        assert_eq!(decode::<ToListener>(&encode(&word).unwrap()).unwrap(), word);
+        let digits = String::from(key.clone());
+        assert!(!format!("{word:?}").contains(&digits[..8]));
+        assert_eq!(AffinityKey::try_from(digits.clone()), Ok(key));
+        for bad in [&digits[1..], &digits.replace(&digits[..2], "+1"), &"é".repeat(32)] {
+            assert!(AffinityKey::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
     }
 
     #[test]

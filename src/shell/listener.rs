@@ -2,24 +2,30 @@
 //! every privilege, runs one thread of the data plane per core and speaks for them all.
 
 use crate::base::id::{DoorId, ServerIndex};
-use crate::base::limits::CONFIG_SIZE_MAX;
-use crate::base::time::nanos;
-use crate::machine::listener::Shared;
 use crate::plan::Plan;
-use crate::shell::config;
-use crate::shell::control::{self, FRAME_SIZE_MAX, FromListener, ToListener};
-use crate::shell::data::{self, Message, Report, Settings};
+use crate::shell::control::{
+    self, AffinityKey, FRAME_SIZE_MAX, FromListener, RequestRow, ToListener,
+};
+use crate::shell::data::{Message, News, Report};
 use crate::shell::listener::count::Count;
+use crate::shell::listener::listing::{Lists, parts};
+use crate::shell::listener::roster::{Admission, Order, Roster};
+use crate::shell::listener::start::{drop_privileges, read_page, read_plan};
+use crate::shell::listener::threads::Threads;
 use crate::shell::logs::{AccessLog, operational};
 use crate::sys::identity::Identity;
-use crate::sys::{clock, identity, memfd, process, rlimit, signal};
-use crossbeam::channel::{Receiver, Sender, bounded, never, select, unbounded};
+use crate::sys::{clock, process, signal};
+use crossbeam::channel::{Receiver, bounded, never, select, unbounded};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
 mod count;
+mod listing;
+mod roster;
+mod start;
+mod threads;
 
 /// The control channel's number, by agreement with the supervisor.
 const CONTROL: i32 = 3;
@@ -27,9 +33,6 @@ const CONTROL: i32 = 3;
 const LOG_LIMIT: Duration = Duration::from_secs(1);
 /// After this much of a drain's limit in addition, threads that hang are given up.
 const THREAD_LIMIT: Duration = Duration::from_millis(500);
-/// Descriptors beside one for each connection: two for each thread's engine, sockets, logs ...
-const SPARE_DESCRIPTORS: u64 = 1024;
-
 /// Frames from the supervisor; `None` when it is gone.
 type Frame = Option<(ToListener, Vec<OwnedFd>)>;
 
@@ -75,22 +78,18 @@ fn read_frames(control: Arc<OwnedFd>) -> Result<Receiver<Frame>, String> {
     Ok(heard)
 }
 
-struct Thread {
-    messages: Sender<Message>,
-    /// Written after each message.
-    wake: OwnedFd,
-}
-
 struct Listener {
     control: Arc<OwnedFd>,
     frames: Receiver<Frame>,
     reports: Receiver<Report>,
     log: AccessLog,
-    threads: Vec<Thread>,
+    threads: Threads,
     started: u16,
     drained: u16,
     engine: Option<(&'static str, Option<String>)>,
     count: Count,
+    roster: Roster,
+    lists: Lists,
     /// In force; threads start with the first.
     plan: Arc<Plan>,
     /// Configured before all threads run; told when they do.
@@ -104,35 +103,40 @@ impl Listener {
         frames: Receiver<Frame>,
         log: AccessLog,
     ) -> Result<Self, String> {
-        let mut opening: Option<(u16, Option<Identity>)> = None;
+        let mut opening: Option<(u16, Option<Identity>, AffinityKey)> = None;
         loop {
             let frame = frames.recv_timeout(Duration::from_secs(10));
             let Ok(Some((word, mut descriptors))) = frame else {
                 return Err("waiting for the configuration: the supervisor is silent".into());
             };
             match (word, opening.take()) {
-                (ToListener::Begin { threads, identity }, None) => {
-                    opening = Some((threads, identity));
+                (ToListener::Begin { threads, identity, affinity_key }, None) => {
+                    opening = Some((threads, identity, affinity_key));
                 }
                 (ToListener::Log, begun) => {
                     log.redirect(descriptors.pop());
                     opening = begun;
                 }
-                (ToListener::Configure { revision, name, doors }, Some((threads, identity))) => {
+                (
+                    ToListener::Configure { revision, name, doors },
+                    Some((threads, identity, key)),
+                ) => {
                     let (plan, doors) = read_plan(&name, descriptors, &doors)?;
                     drop_privileges(identity.as_ref(), &plan)?;
                     let (reports_in, reports) = unbounded();
-                    let started = start_threads(threads, &plan, &log, &reports_in)?;
+                    let threads = Threads::start(threads, &plan, &key, &log, &reports_in)?;
                     let mut listener = Self {
                         control,
                         frames,
                         reports,
                         log,
-                        threads: started,
+                        roster: Roster::new(threads.count()),
+                        threads,
                         started: 0,
                         drained: 0,
                         engine: None,
                         count: Count::default(),
+                        lists: Lists::default(),
                         plan: Arc::clone(&plan),
                         revision: None,
                     };
@@ -182,30 +186,93 @@ impl Listener {
                     return Err("opening doors: sockets are missing from the message".into());
                 }
                 for ((door, thread), socket) in sockets.into_iter().zip(descriptors) {
-                    self.tell(thread, Message::Open { door: DoorId(door), socket })?;
+                    self.threads.tell(thread, Message::Open { door: DoorId(door), socket })?;
                 }
             }
             ToListener::Shut { door } => {
-                self.tell_all(|| Message::Shut { door: DoorId(door) })?;
+                self.threads.tell_all(|| Message::Shut { door: DoorId(door) })?;
             }
             ToListener::Served { pool, address } => {
                 let address = address.as_deref().and_then(control::parse_address);
                 let server = ServerIndex(0);
-                self.tell_all(|| Message::Served {
+                self.threads.tell_all(|| Message::Served {
                     pool: pool.clone(),
                     server,
                     address: address.clone(),
                 })?;
             }
             ToListener::Count => {
-                self.count.begin(self.threads.len(), self.log.loss());
-                self.tell_all(|| Message::Count)?;
+                self.count.begin(self.threads.count(), self.log.loss());
+                self.threads.tell_all(|| Message::Count)?;
             }
-            word => {
-                return Err(format!("unexpected {word:?}"));
+            ToListener::Measure => self.measure()?,
+            ToListener::List { token, pool, older_ms } => {
+                self.lists.begin(token, self.threads.count());
+                let older = Duration::from_millis(older_ms);
+                self.threads.tell_all(|| Message::List { token, pool: pool.clone(), older })?;
             }
+            ToListener::Page { pool } => {
+                let page = read_page(descriptors.pop())?;
+                let news = News::Paged { pool, page };
+                self.threads.tell_all(|| Message::News(news.clone()))?;
+            }
+            word => return self.arrange(word),
         }
         Ok(())
+    }
+
+    /// Hears of workers, and of what is to be done with requests.
+    fn arrange(&mut self, word: ToListener) -> Result<(), String> {
+        let (now, mut out) = (clock::now(), Vec::new());
+        match word {
+            ToListener::Admit { pool, worker, address, slots, requests_max, delivered } => {
+                let address = control::parse_address(&address)
+                    .ok_or_else(|| format!("admitting a worker: {address} is no address"))?;
+                let admission = Admission { worker, address, slots, requests_max, delivered };
+                self.roster.admit(&pool, admission, &mut out);
+            }
+            ToListener::Retire { pool, worker } => {
+                self.roster.retire(now, &pool, worker, &mut out);
+            }
+            ToListener::Dismiss { pool, worker } => {
+                self.roster.dismiss(now, &pool, worker, &mut out);
+            }
+            ToListener::Stand { pool, standing, may_grow } => {
+                self.roster.stand(now, &pool, standing.into(), may_grow, &mut out);
+            }
+            word => return Err(format!("unexpected {word:?}")),
+        }
+        self.carry_out(out)
+    }
+
+    fn carry_out(&self, orders: Vec<Order>) -> Result<(), String> {
+        orders.into_iter().try_for_each(|order| match order {
+            Order::Tell(news) => self.threads.tell_all(|| Message::News(news.clone())),
+            Order::Grant { pool, grant } => {
+                self.threads.tell(grant.ticket.thread, Message::Granted { pool, grant })
+            }
+            Order::Say(word) => self.say(&word),
+        })
+    }
+
+    fn measure(&mut self) -> Result<(), String> {
+        let mut out = Vec::new();
+        let mut parts = parts(self.roster.measure(clock::now(), &mut out));
+        let last = parts.pop().unwrap_or_default();
+        for pools in parts {
+            self.say(&FromListener::Measured { pools, is_last: false })?;
+        }
+        self.say(&FromListener::Measured { pools: last, is_last: true })?;
+        self.carry_out(out)
+    }
+
+    fn list(&self, token: u64, rows: Vec<RequestRow>) -> Result<(), String> {
+        let mut parts = parts(rows);
+        let last = parts.pop().unwrap_or_default();
+        for rows in parts {
+            self.say(&FromListener::Listed { token, rows, is_last: false })?;
+        }
+        self.say(&FromListener::Listed { token, rows: last, is_last: true })
     }
 
     fn configure(
@@ -214,8 +281,8 @@ impl Listener {
         plan: Arc<Plan>,
         doors: &Arc<[DoorId]>,
     ) -> Result<(), String> {
-        let gates: Arc<[_]> = plan.pools.iter().map(|_| None).collect();
-        self.tell_all(|| Message::Plan {
+        let gates = self.roster.plan(&plan);
+        self.threads.tell_all(|| Message::Plan {
             plan: Arc::clone(&plan),
             doors: Arc::clone(doors),
             gates: Arc::clone(&gates),
@@ -227,7 +294,7 @@ impl Listener {
 
     /// Once all threads run, what is configured is in force.
     fn answer(&mut self) -> Result<(), String> {
-        if usize::from(self.started) < self.threads.len() {
+        if usize::from(self.started) < self.threads.count() {
             return Ok(());
         }
         if let Some((engine, fallback)) = self.engine.take() {
@@ -253,10 +320,9 @@ impl Listener {
                 Ok(())
             }
             Some(Report::Judged { thread: checker, pool, address, is_well }) => {
-                let others = (0..).zip(&self.threads).filter(|(thread, _)| *thread != checker);
-                others.map(|(thread, _)| thread).try_for_each(|thread| {
+                self.threads.tell_others(Some(checker), || {
                     let (pool, address) = (pool.clone(), address.clone());
-                    self.tell(thread, Message::Judged { pool, address, is_well })
+                    Message::Judged { pool, address, is_well }
                 })
             }
             Some(Report::Counters { thread, tally, engine }) => {
@@ -265,15 +331,34 @@ impl Listener {
                     None => Ok(()),
                 }
             }
+            Some(Report::Listed { token, rows }) => match self.lists.add(token, rows) {
+                Some(rows) => self.list(token, rows),
+                None => Ok(()),
+            },
+            Some(report) => self.note(report),
             None => Err("all threads ended".into()),
         }
     }
 
+    /// Hears what happened to workers.
+    fn note(&mut self, report: Report) -> Result<(), String> {
+        let (now, mut out) = (clock::now(), Vec::new());
+        match report {
+            Report::Known { pool, place } => self.roster.known(now, &pool, place, &mut out),
+            Report::Emptied { pool, place } => self.roster.emptied(&pool, place, &mut out),
+            Report::Spent { pool, place } => self.roster.spent(&pool, place, &mut out),
+            Report::Violated { pool, place } => self.roster.violated(&pool, place, &mut out),
+            Report::Wanted { pool } => out.push(Order::Say(FromListener::Wanted { pool })),
+            report => return Err(format!("unexpected {report:?}")),
+        }
+        self.carry_out(out)
+    }
+
     fn drain(mut self, limit: Duration) -> Result<(), String> {
-        self.tell_all(|| Message::Drain)?;
+        self.threads.tell_all(|| Message::Drain)?;
         let deadline = clock::now() + limit;
         let mut frames = self.frames.clone();
-        while usize::from(self.drained) < self.threads.len() {
+        while usize::from(self.drained) < self.threads.count() {
             let left = deadline.since(clock::now());
             if left.is_zero() {
                 tracing::warn!(
@@ -301,7 +386,7 @@ impl Listener {
     /// Ends the threads and writes out the log.
     fn finish(self) {
         // Threads that drained have ended and hear nothing.
-        let _ = self.tell_all(|| Message::Stop);
+        let _ = self.threads.tell_all(|| Message::Stop);
         let deadline = clock::now() + THREAD_LIMIT;
         let Self { reports, threads, log, control, .. } = self;
         drop(threads);
@@ -319,106 +404,5 @@ impl Listener {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             told => told.map_err(|error| format!("telling the supervisor: {error}")),
         }
-    }
-
-    fn tell(&self, thread: u16, message: Message) -> Result<(), String> {
-        let Some(thread) = self.threads.get(usize::from(thread)) else {
-            return Err(format!("a message is for thread {thread}, which does not exist"));
-        };
-        // A thread that ended has said why, or is about to.
-        let _ = thread.messages.send(message);
-        process::ring(&thread.wake).map_err(|error| format!("waking a thread: {error}"))
-    }
-
-    fn tell_all(&self, message: impl Fn() -> Message) -> Result<(), String> {
-        (0..).zip(&self.threads).try_for_each(|(thread, _)| self.tell(thread, message()))
-    }
-}
-
-/// The same text through the same code as in the supervisor, so the same plan.
-fn read_plan(
-    name: &str,
-    mut descriptors: Vec<OwnedFd>,
-    doors: &[u16],
-) -> Result<(Arc<Plan>, Arc<[DoorId]>), String> {
-    let Some(descriptor) = descriptors.pop() else {
-        return Err("configuring: the message brought no text".into());
-    };
-    let text = memfd::read(descriptor, CONFIG_SIZE_MAX)
-        .map_err(|error| format!("reading the configuration: {error}"))?;
-    let plan = config::parse(&text, name).map_err(|report| report.to_string())?;
-    if plan.listeners.len() != doors.len() {
-        return Err("configuring: the doors are not those of the text".into());
-    }
-    Ok((Arc::new(plan), doors.iter().map(|door| DoorId(*door)).collect()))
-}
-
-/// Limits first, while there is the privilege to raise them.
-fn drop_privileges(identity: Option<&Identity>, plan: &Plan) -> Result<(), String> {
-    // A connection relayed has two descriptors, its own and the server's.
-    let wanted = 2 * u64::from(plan.server.connections_max) + SPARE_DESCRIPTORS;
-    let files = rlimit::raise_open_files(wanted)
-        .map_err(|error| format!("raising the limit on open files: {error}"))?;
-    if files < wanted {
-        tracing::warn!(
-            "raising the limit on open files to {wanted}, for server.max_connections = {}: \
-             the hard limit is {files}. Raise it (LimitNOFILE= in the unit) or lower the setting",
-            plan.server.connections_max
-        );
-    }
-    if let Err(error) = rlimit::raise_locked_memory() {
-        tracing::debug!("raising the limit on locked memory: {error}");
-    }
-    if let Some(identity) = identity {
-        identity
-            .assume()
-            .map_err(|error| format!("taking on the identity of uid {}: {error}", identity.uid))?;
-    }
-    identity::renounce_privileges().map_err(|error| format!("renouncing new privileges: {error}"))
-}
-
-fn start_threads(
-    threads: u16,
-    plan: &Arc<Plan>,
-    log: &AccessLog,
-    reports: &Sender<Report>,
-) -> Result<Vec<Thread>, String> {
-    operational::set_level(plan.server.log.level);
-    let shared = Arc::new(Shared::default());
-    // Differs between processes and threads; no secret hangs on it.
-    let seed = clock::wall_origin() ^ nanos(clock::now().since(crate::base::time::Instant(0)));
-    (0..threads)
-        .map(|thread| {
-            let (messages, heard) = unbounded();
-            let wake = process::event().map_err(|error| format!("making an eventfd: {error}"))?;
-            let engine_wake =
-                wake.try_clone().map_err(|error| format!("copying an eventfd: {error}"))?;
-            let settings = Settings {
-                thread,
-                engine: plan.server.engine,
-                seed: seed.wrapping_add(u64::from(thread).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                shared: Arc::clone(&shared),
-                messages: heard,
-                wake: engine_wake,
-                log: log.sender(),
-                reports: reports.clone(),
-            };
-            let body = move || run_thread(settings);
-            Builder::new()
-                .name(format!("data-{thread}"))
-                .spawn(body)
-                .map_err(|error| format!("starting data thread {thread}: {error}"))?;
-            Ok(Thread { messages, wake })
-        })
-        .collect()
-}
-
-/// A panic of one thread ends the process: the supervisor starts a whole one, on the same sockets.
-fn run_thread(settings: Settings) {
-    let (thread, reports) = (settings.thread, settings.reports.clone());
-    let body = std::panic::AssertUnwindSafe(|| data::run(settings));
-    if std::panic::catch_unwind(body).is_err() {
-        let why = "it panicked; the line before says where. Please report it".to_owned();
-        let _ = reports.send(Report::Failed { thread, why });
     }
 }

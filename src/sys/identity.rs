@@ -22,6 +22,11 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// The user as whom this process acts.
+pub fn own_uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
 impl Identity {
     /// The user of this name, else of this number, in the system's database (passwd(5)); `None`
     /// when there is none.

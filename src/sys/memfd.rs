@@ -4,14 +4,14 @@
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
-use std::io::{Error, Read, Result, Seek, Write};
+use std::io::{Error, ErrorKind, Read, Result, Seek, Write};
 use std::os::fd::OwnedFd;
 
-/// A sealed memory file that holds `text`.
-pub fn sealed(text: &str) -> Result<OwnedFd> {
+/// A sealed memory file that holds these bytes.
+pub fn sealed(bytes: impl AsRef<[u8]>) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create("configuration", flags)?);
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes.as_ref())?;
     file.rewind()?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals()))?;
     Ok(file.into())
@@ -19,18 +19,24 @@ pub fn sealed(text: &str) -> Result<OwnedFd> {
 
 /// The text of a sealed memory file of at most `size_max` bytes.
 pub fn read(descriptor: OwnedFd, size_max: u64) -> Result<String> {
+    let bytes = read_bytes(descriptor, size_max)?;
+    String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error))
+}
+
+/// As [`read`], of a page that need not be UTF-8.
+pub fn read_bytes(descriptor: OwnedFd, size_max: u64) -> Result<Vec<u8>> {
     let held = fcntl(&descriptor, FcntlArg::F_GET_SEALS)?;
     if !SealFlag::from_bits_retain(held).contains(seals()) {
         return Err(Error::other("the text is not sealed"));
     }
-    let mut text = String::new();
+    let mut text = Vec::new();
     let mut file = File::from(descriptor);
     // Sender and receiver share the file's offset, and the text may be sent more than once.
     file.rewind()?;
     if file.metadata()?.len() > size_max {
         return Err(Error::other("the text is too long"));
     }
-    file.read_to_string(&mut text)?;
+    file.read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -10,6 +10,7 @@ use lychgate::base::address::Address;
 use lychgate::base::id::DoorId;
 use lychgate::plan::EngineChoice;
 use lychgate::shell::config;
+use lychgate::shell::control::AffinityKey;
 use lychgate::shell::data::{self, Message, Report, Settings};
 use lychgate::shell::logs::AccessSender;
 use lychgate::sys::socket;
@@ -95,8 +96,10 @@ impl Counted {
                 _ => EngineChoice::Uring,
             },
             seed: 1,
+            affinity_key: AffinityKey::default(),
             shared: Arc::default(),
             messages: inbox,
+            peers: Arc::default(),
             wake: wake.as_fd().try_clone_to_owned().unwrap(),
             log: AccessSender::nowhere(),
             reports: outbox,

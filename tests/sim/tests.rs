@@ -107,7 +107,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 pub(super) fn listener(seed: u64) -> Listener {
-    let mut machine = Listener::new(Instant(0), seed, Arc::new(Shared::default()));
+    let mut machine = Listener::new(Instant(0), 0, seed, Arc::new(Shared::default()));
     machine.set_wall(1_700_000_000_000_000_000);
     machine
 }

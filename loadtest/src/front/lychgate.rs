@@ -20,6 +20,16 @@ pub(crate) enum Engine {
     Epoll,
 }
 
+impl Engine {
+    /// As in configurations and tables.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// What the listener's engine counted since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -62,19 +72,23 @@ pub(crate) fn start(
     terms: &Terms,
 ) -> Result<Child, Failure> {
     let name = recipe.name();
-    let text = configuration(recipe, engine, port, terms);
+    let control = rig.path(&name).join("control.sock");
+    let text = configuration(recipe, engine, port, &control, terms);
     let file = rig.write(&format!("{name}.toml"), text)?.display().to_string();
     let binary = terms.lychgate.display().to_string();
     let command = [&binary, "run", &file].map(String::from);
     Child::start(rig, &name, rig.cores.front, &command)
 }
 
-fn configuration(recipe: Recipe, engine: Engine, port: u16, terms: &Terms) -> String {
+fn configuration(
+    recipe: Recipe,
+    engine: Engine,
+    port: u16,
+    control: &Path,
+    terms: &Terms,
+) -> String {
     let at = &terms.addresses;
-    let engine = match engine {
-        Engine::Uring => "uring",
-        Engine::Epoll => "epoll",
-    };
+    let engine = engine.word();
     let (application, sink) = match recipe.upstream {
         Upstream::Tcp => (format!("127.0.0.1:{}", at.port), format!("127.0.0.1:{}", at.sink_port)),
         Upstream::Unix => {
@@ -82,9 +96,11 @@ fn configuration(recipe: Recipe, engine: Engine, port: u16, terms: &Terms) -> St
         }
     };
     let mut text = format!(
-        "[server]\nengine = \"{engine}\"\nthreads = 1\nmax_connections = 15000\n\n\
+        "[server]\nengine = \"{engine}\"\nthreads = 1\nmax_connections = 15000\n\
+         control = \"{}\"\n\n\
          [server.limits]\nidle_timeout = \"300s\"\n\n\
-         [[listen]]\naddress = \"127.0.0.1:{port}\"\nbacklog = 4096\n\n[[site]]\nname = \"load\"\n"
+         [[listen]]\naddress = \"127.0.0.1:{port}\"\nbacklog = 4096\n\n[[site]]\nname = \"load\"\n",
+        control.display()
     );
     for (path, pool) in [("/", "application"), ("/sink", "sink")] {
         let _ = write!(text, "[[site.route]]\npath = \"{path}\"\npool = \"{pool}\"\n");

@@ -1,5 +1,6 @@
 //! The scenarios: each starts what it needs, measures, and makes a report.
 
+mod gardens;
 mod idle;
 mod loads;
 mod restart;
@@ -17,8 +18,8 @@ use crate::rig::{Cores, Rig};
 use crate::{say, tools};
 
 /// Those with results, in the order of the documentation.
-pub(crate) const NAMES: [&str; 7] =
-    ["compare", "connections", "bodies", "connect", "idle", "soak", "restart"];
+pub(crate) const NAMES: [&str; 8] =
+    ["compare", "connections", "bodies", "connect", "idle", "soak", "restart", "gardens"];
 
 /// Upstream connections that every front may keep idle, unless there are more clients than that.
 const IDLE_MIN: usize = 128;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, options: &Options) -> Result<(), Failure> {
                 Command::Idle,
                 Command::Soak,
                 Command::Restart,
+                Command::Gardens,
             ] {
                 one(scenario, options)?;
             }
@@ -61,6 +63,7 @@ fn one(command: Command, options: &Options) -> Result<(), Failure> {
         Command::Idle => idle::run(&stage),
         Command::Soak => soak::run(&mut stage),
         Command::Restart => restart::run(&stage),
+        Command::Gardens => gardens::run(&stage),
         Command::All | Command::Docs => unreachable!("taken apart by the caller"),
     }?;
     report.write(&options.out)?;
@@ -85,7 +88,9 @@ impl<'a> Stage<'a> {
     fn set(command: Command, options: &'a Options) -> Result<Self, Failure> {
         let ours = |recipe: &Recipe| matches!(recipe.product, Product::Lychgate(_));
         let offered: Vec<Recipe> = match command {
-            Command::Soak | Command::Restart => ALL.into_iter().filter(ours).collect(),
+            Command::Soak | Command::Restart | Command::Gardens => {
+                ALL.into_iter().filter(ours).collect()
+            }
             // Idle connections have no upstream, and an application on its own is no front.
             Command::Idle => {
                 ALL.into_iter().filter(|recipe| recipe.name().ends_with("-tcp")).collect()

@@ -85,6 +85,9 @@ impl Client {
 pub(super) enum Stage {
     /// No server is concerned yet.
     Fresh,
+    /// It waits for a slot of a worker, a ticket of it in the gate's queue; the request waits in
+    /// `replay`.
+    Waiting,
     /// A connection to the server is being made; the request waits in `replay`.
     Connecting,
     /// The head went to the server; no final response head came back.
@@ -113,6 +116,12 @@ pub(super) struct Exchange {
     /// The server's connection may serve another request afterwards.
     pub(super) is_server_persistent: bool,
     pub(super) is_retry: bool,
+    /// A slot of `server`, a place of a gate, is taken for it and to be given back.
+    pub(super) is_holding: bool,
+    /// The answer is to pin the client to the worker that gives it.
+    pub(super) sets_cookie: bool,
+    /// Connections for it that could not be made.
+    pub(super) refusals: u8,
     pub(super) has_server_ended: bool,
     pub(super) interim_count: u32,
     pub(super) upload: Body,
@@ -128,6 +137,11 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     pub(super) cause: Option<Cause>,
     pub(super) started: Instant,
+    /// The slot of the garden that it belongs to.
+    pub(super) pin: Option<u16>,
+    /// Its last ticket, and when it was left.
+    pub(super) serial: u32,
+    pub(super) waiting_since: Instant,
     /// The request went to the server.
     pub(super) sent: Instant,
     /// The final response head came.
@@ -150,6 +164,9 @@ impl Exchange {
             is_reused: false,
             is_server_persistent: false,
             is_retry: false,
+            is_holding: false,
+            sets_cookie: false,
+            refusals: 0,
             has_server_ended: false,
             interim_count: 0,
             upload: Body::new(Framing::Length(0)),
@@ -163,6 +180,9 @@ impl Exchange {
             status: 0,
             cause: None,
             started: now,
+            pin: None,
+            serial: 0,
+            waiting_since: now,
             sent: now,
             answered: now,
             bytes_out: 0,

@@ -26,11 +26,31 @@ impl Listener {
         body: Piece<'_>,
         out: &mut Outbox,
     ) {
-        let server = match self.upstreams.at(slot).choose(now, None) {
+        let upstream = self.upstreams.at(slot);
+        if upstream.entrance.is_some() {
+            return self.dispatch_to_garden(now, c, slot, request, body, out);
+        }
+        let server = match upstream.choose(now, None) {
             Ok(server) => server,
             Err(Unavailable::NotStarted) => return self.refuse(now, c, Cause::StartFailed, out),
             Err(Unavailable::Down) => return self.refuse(now, c, Cause::UpstreamDown, out),
+            Err(Unavailable::Invalid) => return self.refuse(now, c, Cause::PoolInvalid, out),
         };
+        self.send(now, c, slot, server, request, body, out);
+    }
+
+    /// Sends a request on its way to this server.
+    #[expect(clippy::too_many_arguments, reason = "one call, on the hot path, of plain values")]
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        c: u32,
+        slot: Slot,
+        server: ServerIndex,
+        request: &Request<'_, '_>,
+        body: Piece<'_>,
+        out: &mut Outbox,
+    ) {
         if let Some(l) = self.take_idle(slot, server) {
             let start = out.bytes.len();
             self.emit_head(now, c, request, &mut out.bytes);
@@ -46,7 +66,13 @@ impl Listener {
         }
     }
 
-    fn emit_head(&mut self, now: Instant, c: u32, request: &Request<'_, '_>, into: &mut Vec<u8>) {
+    pub(super) fn emit_head(
+        &mut self,
+        now: Instant,
+        c: u32,
+        request: &Request<'_, '_>,
+        into: &mut Vec<u8>,
+    ) {
         let start_micros = self.wall.saturating_add(now.0) / 1000;
         let client = self.clients.at(c).expect("a live client");
         let Some(exchange) = &client.exchange else { return };
@@ -101,25 +127,35 @@ impl Listener {
         }
     }
 
-    fn take_idle(&mut self, slot: Slot, server: ServerIndex) -> Option<u32> {
-        let l = self.upstreams.at(slot).server(server).idle.pop()?;
+    pub(super) fn take_idle(&mut self, slot: Slot, server: ServerIndex) -> Option<u32> {
+        let l = self.upstreams.at(slot).place(server)?.idle.pop()?;
         self.tally.upstream_idle -= 1;
         Some(l)
     }
 
     /// Makes a connection for the request that waits in `replay`.
-    fn connect(&mut self, now: Instant, c: u32, slot: Slot, server: ServerIndex, out: &mut Outbox) {
-        let Some(l) = self.open_link(now, slot, server, Duty::Connecting { client: c }, out) else {
-            return self.refuse(now, c, Cause::StartFailed, out);
-        };
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        c: u32,
+        slot: Slot,
+        server: ServerIndex,
+        out: &mut Outbox,
+    ) {
+        let link = self.open_link(now, slot, server, Duty::Connecting { client: c }, out);
         let client = self.client_mut(c);
         client.since = now;
         let Some(exchange) = &mut client.exchange else { return };
         exchange.slot = Some(slot);
         exchange.server = Some(server);
-        exchange.link = Some(l);
+        exchange.link = link;
         exchange.is_reused = false;
         exchange.stage = Stage::Connecting;
+        match (link, exchange.is_holding) {
+            (Some(_), _) => {}
+            (None, true) => self.lost_in_garden(now, c, slot, Cause::UpstreamConnect, out),
+            (None, false) => self.refuse(now, c, Cause::StartFailed, out),
+        }
     }
 
     /// Orders a new connection to a server; `None` when it has no address.
@@ -131,7 +167,7 @@ impl Listener {
         duty: Duty,
         out: &mut Outbox,
     ) -> Option<u32> {
-        let address = self.upstreams.at(slot).server(server).address.clone()?;
+        let address = self.upstreams.at(slot).place(server)?.address.clone()?;
         self.tally.upstream_connects += 1;
         self.upstreams.at(slot).connections += 1;
         let socket = self.name(Role::Link(u32::MAX));
@@ -171,7 +207,7 @@ impl Listener {
         }
     }
 
-    fn send_replay(&mut self, now: Instant, c: u32, l: u32, out: &mut Outbox) {
+    pub(super) fn send_replay(&mut self, now: Instant, c: u32, l: u32, out: &mut Outbox) {
         let socket = self.link(l).socket;
         let client = self.clients.at_mut(c).expect("a live client");
         client.since = now;
@@ -212,6 +248,9 @@ impl Listener {
     ) {
         let Some(exchange) = &self.client(c).exchange else { return };
         let (Some(slot), Some(failed)) = (exchange.slot, exchange.server) else { return };
+        if exchange.is_holding {
+            return self.lost_in_garden(now, c, slot, cause, out);
+        }
         let was_fresh = !exchange.is_reused;
         let may_retry = !exchange.is_retry && !exchange.replay.is_empty();
         if was_fresh {

@@ -99,6 +99,9 @@ impl Listener {
     /// closed connection shows until something is written to it. Tunnels know half-closing.
     fn client_left(&mut self, now: Instant, c: u32, out: &mut Outbox) {
         let Some(exchange) = &self.client(c).exchange else { return };
+        if exchange.stage == Stage::Waiting && !self.is_leaving_looked_at(now, c) {
+            return;
+        }
         if exchange.stage != Stage::Tunnel {
             // It may still read, and an answer that ends with the connection would look whole.
             let how = if exchange.is_answering() { Ending::Reset } else { Ending::Now };
@@ -148,7 +151,8 @@ impl Listener {
         let link = self.links.at_mut(l).expect("a live link");
         let upstream = self.upstreams.at(link.slot);
         let limit = upstream.pool.upstream.idle_connections as usize;
-        let is_retired = upstream.is_retired;
+        let server = upstream.server(link.server);
+        let is_retired = server.is_retired || upstream.is_retired;
         let idle = &mut upstream.server(link.server).idle;
         let is_kept = is_reusable && link.backlog == 0 && !is_retired && !self.is_draining;
         if !is_kept || idle.len() >= limit {
@@ -208,8 +212,16 @@ impl Listener {
 
     /// Takes the exchange off the client and writes its line.
     pub(super) fn record(&mut self, now: Instant, c: u32, out: &mut Outbox) {
+        self.let_go(c, out);
         let client = self.clients.at_mut(c).expect("a live client");
         let Some(mut exchange) = client.exchange.take() else { return };
+        if exchange.cause == Some(Cause::UpstreamInvalid)
+            && let (Some(slot), Some(place)) = (exchange.slot, exchange.server)
+            && self.upstreams.entrance(slot).is_some()
+        {
+            let pool = self.upstreams.view(slot).pool.name.clone();
+            out.effects.push(Effect::Violate { pool, place });
+        }
         if let Some(cause) = exchange.cause {
             self.tally.blame(cause);
         }

@@ -13,8 +13,12 @@ mod check;
 mod client;
 mod dispatch;
 mod ending;
+mod garden;
 mod heads;
+pub mod list;
 mod pass;
+mod pin;
+mod queue;
 mod relay;
 pub mod seam;
 mod settle;
@@ -23,6 +27,8 @@ mod tests;
 mod timing;
 mod upload;
 
+pub use list::Listed;
+
 use crate::base::address::{Address, Peer};
 use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
 use crate::base::prng::Prng;
@@ -30,10 +36,12 @@ use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::base::timers::Wheel;
 use crate::http::date::Civil;
+use crate::machine::gate::Gate;
+use crate::machine::pool::seam::WorkerId;
 use crate::machine::route::Router;
 use crate::machine::shelf::Shelf;
 use crate::machine::tally::Tally;
-use crate::machine::upstream::Upstreams;
+use crate::machine::upstream::{Slot, Upstreams};
 use crate::plan::{Limits, Plan};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -65,8 +73,8 @@ enum Role {
 }
 
 /// The data plane of one thread.
-#[derive(Debug)]
 pub struct Listener {
+    thread: u16,
     shared: Arc<Shared>,
     plan: Option<Arc<Plan>>,
     /// The plan's, copied: its `Arc` is shared with other threads, and counting references on it
@@ -100,13 +108,29 @@ pub struct Listener {
     scratch: Vec<u8>,
     due: Vec<u64>,
     tally: Tally,
+    affinity_key: [u8; 32],
+    /// Of the last ticket.
+    serial: u32,
+    /// Gardens whose gates are to be pumped before the step is over.
+    pumps: Vec<Slot>,
+    /// When the first suspension of a worker ends.
+    pump_due: Instant,
+}
+
+impl core::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Not the key.
+        f.debug_struct("Listener").field("thread", &self.thread).finish_non_exhaustive()
+    }
 }
 
 impl Listener {
+    /// `thread` is this machine's number in [`Ticket::thread`](crate::machine::gate::Ticket).
     /// `seed` must differ between threads and starts: request ids come from it.
-    pub fn new(now: Instant, seed: u64, shared: Arc<Shared>) -> Self {
+    pub fn new(now: Instant, thread: u16, seed: u64, shared: Arc<Shared>) -> Self {
         let is_checker = !shared.has_checker.swap(true, Ordering::Relaxed);
         Self {
+            thread,
             shared,
             plan: None,
             limits: timing::NO_LIMITS,
@@ -131,7 +155,17 @@ impl Listener {
             scratch: Vec::new(),
             due: Vec::with_capacity(DUE_ROOM),
             tally: Tally::default(),
+            affinity_key: [0; 32],
+            serial: 0,
+            pumps: Vec::new(),
+            pump_due: Instant::NEVER,
         }
+    }
+
+    /// What affinity cookies are signed with: the same for all threads, and over restarts. Before
+    /// the first request.
+    pub fn set_affinity_key(&mut self, key: [u8; 32]) {
+        self.affinity_key = key;
     }
 
     /// Unix time in nanoseconds at [`Instant`] zero; told at start and about once a second.
@@ -145,7 +179,7 @@ impl Listener {
 
     /// When to be stepped with `Woken` if nothing happens before.
     pub fn deadline(&self) -> Instant {
-        self.wheel.next().min(self.check_due)
+        self.wheel.next().min(self.check_due).min(self.pump_due)
     }
 
     /// Hears one fact and leaves its orders in `out`.
@@ -184,19 +218,28 @@ impl Listener {
                 }
             }
             Input::Closed { id, unsent: _ } => self.closed(id, out),
-            Input::Planned { plan, doors, gates: _ } => self.planned(now, plan, &doors, out),
+            Input::Planned { plan, doors, gates } => self.planned(now, plan, &doors, &gates, out),
             Input::Served { pool, server, address } => self.served(&pool, server, address, out),
             Input::Judged { pool, address, is_well } => {
                 self.upstreams.judged(&pool, &address, is_well);
             }
-            Input::Admitted { .. }
-            | Input::Retired { .. }
-            | Input::Dismissed { .. }
-            | Input::Granted { .. }
-            | Input::Stood { .. }
-            | Input::Paged { .. } => {}
+            Input::Admitted { pool, place, slot, generation, address } => {
+                self.admitted(&pool, place, WorkerId { slot, generation }, address, out);
+            }
+            Input::Retired { pool, place } => self.retired(&pool, place, out),
+            Input::Dismissed { pool, place } => self.dismissed(now, &pool, place, out),
+            Input::Granted { pool, grant } => {
+                if let Some(slot) = self.upstreams.garden(&pool) {
+                    self.granted(now, slot, grant, out);
+                }
+            }
+            Input::Stood { pool, standing } => self.stood(now, &pool, standing, out),
+            Input::Paged { pool, page } => self.paged(&pool, page),
             Input::Draining => self.drain(now, out),
             Input::Woken => self.woken(now, out),
+        }
+        if !self.pumps.is_empty() {
+            self.pump_all(now, out);
         }
     }
 
@@ -305,14 +348,22 @@ impl Listener {
         }
     }
 
-    fn planned(&mut self, now: Instant, plan: Arc<Plan>, doors: &[DoorId], out: &mut Outbox) {
+    fn planned(
+        &mut self,
+        now: Instant,
+        plan: Arc<Plan>,
+        doors: &[DoorId],
+        gates: &[Option<Arc<Gate>>],
+        out: &mut Outbox,
+    ) {
         self.router = Router::new(&plan, doors);
         let mut orphaned = Vec::new();
-        self.upstreams.replan(&plan, now, &mut orphaned);
+        self.upstreams.replan(&plan, gates, now, &mut orphaned);
         self.tally.upstream_idle = self.tally.upstream_idle.saturating_sub(orphaned.len() as u64);
         for l in orphaned {
             self.close_link(l, out);
         }
+        self.clear_queues(now, out);
         self.shortest = timing::shortest(&plan);
         self.limits = plan.server.limits;
         self.plan = Some(plan);

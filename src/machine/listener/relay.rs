@@ -49,9 +49,15 @@ impl Listener {
         piece: Piece<'_>,
         out: &mut Outbox,
     ) {
-        let client = self.client_mut(c);
+        let client = self.clients.at_mut(c).expect("a live client");
         let Some(exchange) = &client.exchange else { return };
         let stage = exchange.stage;
+        if exchange.is_holding
+            && let Some(entrance) = exchange.slot.and_then(|slot| self.upstreams.entrance(slot))
+            && let Some(place) = exchange.server
+        {
+            entrance.gate.answered(now, place);
+        }
         // A head that comes in drops is one wait; only what follows it begins another.
         if stage != Stage::Sent {
             client.since = now;
@@ -79,7 +85,7 @@ impl Listener {
             }
             Stage::Answering => self.download(now, c, l, piece, out),
             Stage::Tunnel => self.tunnel_down(c, piece, out),
-            Stage::Fresh | Stage::Connecting => {}
+            Stage::Fresh | Stage::Waiting | Stage::Connecting => {}
         }
     }
 
@@ -178,6 +184,9 @@ impl Listener {
         self.tally.answered(response.status);
         if let (Some(slot), Some(server)) = (exchange.slot, exchange.server) {
             self.upstreams.at(slot).server(server).health.answered();
+        }
+        if exchange.sets_cookie {
+            self.push_cookie(c, out);
         }
         Progress::Body(response.size)
     }
@@ -306,7 +315,7 @@ impl Listener {
     }
 
     /// The server is gone in the middle of the exchange.
-    fn server_lost(&mut self, now: Instant, c: u32, out: &mut Outbox) {
+    pub(super) fn server_lost(&mut self, now: Instant, c: u32, out: &mut Outbox) {
         let Some(exchange) = &self.client(c).exchange else { return };
         let link = exchange.link;
         let is_untouched = exchange.stage == Stage::Sent

@@ -47,6 +47,7 @@ impl Listener {
         }
         match exchange.link.and_then(|l| self.links.at(l)) {
             Some(link) => link.backlog == 0 && matches!(link.duty, Duty::Busy { .. }),
+            None if exchange.stage == Stage::Waiting => exchange.replay.len() < AHEAD_SIZE_MAX,
             None => is_tunnel,
         }
     }
@@ -71,7 +72,10 @@ impl Listener {
         let is_busy = client.phase == Phase::Busy;
         assert_eq!(is_busy, client.exchange.is_some(), "an exchange runs exactly while busy");
         if let Some(exchange) = &client.exchange {
-            assert!(exchange.link.is_some(), "an exchange waits for a server or is answered");
+            assert!(
+                exchange.link.is_some() || exchange.stage == Stage::Waiting,
+                "an exchange waits, has a server or is answered"
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The plainest exchanges, step by step; everything else is the simulation's.
 
+mod garden;
+
 use super::seam::{Effect, Ending, Input, Outbox};
 use super::{Listener, Shared};
 use crate::base::address::{Address, Peer};
@@ -70,7 +72,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let mut listener = Listener::new(Instant(0), 1, Arc::new(Shared::default()));
+        let mut listener = Listener::new(Instant(0), 0, 1, Arc::new(Shared::default()));
         let mut out = Outbox::default();
         let planned = Input::Planned {
             plan: Arc::new(plan()),
@@ -222,7 +224,7 @@ fn one_machine_checks_and_the_others_are_told() {
     let shared = Arc::new(Shared::default());
     let mut out = Outbox::default();
     let mut start = || {
-        let mut listener = Listener::new(Instant(0), 1, Arc::clone(&shared));
+        let mut listener = Listener::new(Instant(0), 0, 1, Arc::clone(&shared));
         let (plan, doors) = (Arc::new(plan.clone()), Arc::new([DoorId(0)]));
         listener.step(Instant(0), Input::Planned { plan, doors, gates: Arc::default() }, &mut out);
         out.effects.clear();

@@ -1,13 +1,13 @@
 //! What may take how long. Every socket has one key in the wheel; when it comes out, the real
 //! deadline is computed from the facts, and the key goes back if that lies later.
 
-use super::client::{Client, Duty, Phase, Stage};
+use super::client::{Client, Duty, Exchange, Phase, Stage};
 use super::seam::{Ending, Outbox};
 use super::{Listener, Role};
 use crate::base::id::SocketId;
 use crate::base::time::Instant;
 use crate::machine::cause::Cause;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Source};
 use core::time::Duration;
 
 /// How long a client whose last answer is on its way may go on sending before we close.
@@ -37,7 +37,14 @@ pub(super) fn shortest(plan: &Plan) -> Duration {
     let of_pools = plan.pools.iter().flat_map(|pool| {
         let upstream = pool.upstream;
         let check = pool.check.as_ref().map_or(upstream.connect_timeout, |check| check.timeout);
-        [upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout, check]
+        let queue = match &pool.source {
+            Source::Garden(garden) => garden
+                .queue
+                .timeout
+                .min(garden.queue.disconnect_check.unwrap_or(garden.queue.timeout)),
+            Source::Servers(_) | Source::Invalid(_) => upstream.connect_timeout,
+        };
+        [upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout, check, queue]
     });
     [limits.head_timeout, limits.body_timeout, limits.idle_timeout, LINGER_MAX, RATE_PERIOD]
         .into_iter()
@@ -70,6 +77,9 @@ impl Listener {
             self.watch(now, id, deadline);
         }
         self.due = due;
+        if now >= self.pump_due {
+            self.end_suspensions(now);
+        }
         if now >= self.check_due {
             self.begin_checks(now, out);
         }
@@ -79,7 +89,7 @@ impl Listener {
         if let Some(deadline) = self.look_at_backlog(now, c, out) {
             return deadline;
         }
-        let (deadline, cause) = self.client_deadline(c);
+        let (deadline, cause) = self.client_deadline(now, c);
         if deadline > now {
             return deadline;
         }
@@ -94,7 +104,7 @@ impl Listener {
         Instant::NEVER
     }
 
-    fn client_deadline(&self, c: u32) -> (Instant, Cause) {
+    fn client_deadline(&self, now: Instant, c: u32) -> (Instant, Cause) {
         let limits = &self.limits;
         let client = self.client(c);
         match client.phase {
@@ -103,13 +113,13 @@ impl Listener {
                 (due, Cause::IdleTimeout)
             }
             Phase::Head => (client.since + limits.head_timeout, Cause::HeaderTimeout),
-            Phase::Busy => self.exchange_deadline(client),
+            Phase::Busy => self.exchange_deadline(now, client),
             Phase::Lingering => (client.since + LINGER_MAX, Cause::IdleTimeout),
             Phase::Closing => (Instant::NEVER, Cause::IdleTimeout),
         }
     }
 
-    fn exchange_deadline(&self, client: &Client) -> (Instant, Cause) {
+    fn exchange_deadline(&self, now: Instant, client: &Client) -> (Instant, Cause) {
         let limits = &self.limits;
         let Some(exchange) = &client.exchange else { return (Instant::NEVER, Cause::IdleTimeout) };
         let Some(slot) = exchange.slot else { return (Instant::NEVER, Cause::IdleTimeout) };
@@ -118,6 +128,7 @@ impl Listener {
             exchange.link.and_then(|l| self.links.at(l)).is_some_and(|link| link.backlog > 0);
         match exchange.stage {
             Stage::Fresh => (Instant::NEVER, Cause::IdleTimeout),
+            Stage::Waiting => self.queue_deadline(now, client.is_ended, exchange),
             Stage::Connecting => (client.since + upstream.connect_timeout, Cause::UpstreamTimeout),
             Stage::Tunnel => (client.since + limits.idle_timeout, Cause::IdleTimeout),
             Stage::Sent if !exchange.is_upload_over() && !is_link_blocked => {
@@ -127,6 +138,32 @@ impl Listener {
                 (client.since + upstream.response_timeout, Cause::UpstreamTimeout)
             }
         }
+    }
+
+    /// A moment that ends the wait, or at which it is looked at for a client that has left.
+    fn queue_deadline(
+        &self,
+        now: Instant,
+        is_ended: bool,
+        exchange: &Exchange,
+    ) -> (Instant, Cause) {
+        let garden = exchange.slot.and_then(|slot| self.garden(slot));
+        let Some(queue) = garden.map(|garden| &garden.queue) else {
+            return (now, Cause::PoolStopped);
+        };
+        let timeout = exchange.waiting_since + queue.timeout;
+        let look = queue.disconnect_check.map(|check| exchange.waiting_since + check);
+        match look {
+            Some(look) if look < timeout && (is_ended || look > now) => (look, Cause::ClientGone),
+            _ => (timeout, Cause::QueueTimeout),
+        }
+    }
+
+    /// Whether the request in the queue has waited so long that its client's leaving ends it.
+    pub(super) fn is_leaving_looked_at(&self, now: Instant, c: u32) -> bool {
+        let Some(exchange) = &self.client(c).exchange else { return true };
+        let (look, cause) = self.queue_deadline(now, true, exchange);
+        look <= now && cause == Cause::ClientGone
     }
 
     /// A client that does not read: `None` when it does.
@@ -158,6 +195,10 @@ impl Listener {
         let Some(exchange) = &self.client(c).exchange else { return };
         match exchange.stage {
             Stage::Tunnel => self.abandon(now, c, cause, Ending::Now, out),
+            Stage::Waiting if cause == Cause::ClientGone => {
+                self.abandon(now, c, cause, Ending::Now, out);
+            }
+            Stage::Waiting => self.turn_down(now, c, cause, out),
             Stage::Connecting => {
                 self.drop_link(c, out);
                 self.lost_before_answer(now, c, cause, out);

@@ -37,8 +37,8 @@ impl Listener {
         }
         let (body, ahead) = piece.split(taken);
         client.since = now;
-        if exchange.stage == Stage::Connecting {
-            // Reading is held while connecting, but what was on its way still comes.
+        if matches!(exchange.stage, Stage::Connecting | Stage::Waiting) {
+            // Reading is held while connecting, and when much of it waits, but what was on its way still comes.
             exchange.replay.extend_from_slice(body.bytes);
         } else {
             self.shelf.put(&mut exchange.replay);

@@ -1,14 +1,21 @@
 //! The pools of one listener thread: which servers there are, which are well, whose turn it is,
 //! and which connections to them lie idle.
 
+pub mod affinity;
+pub mod entrance;
 pub mod health;
 
 use crate::base::address::Address;
 use crate::base::id::ServerIndex;
+use crate::base::limits::PLACES_MAX;
 use crate::base::time::Instant;
+use crate::machine::gate::Gate;
+use crate::machine::pool::seam::WorkerId;
 use crate::plan::{Plan, Pool, Source};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use entrance::Entrance;
 use health::{Health, Verdict};
 
 /// A pool's place here. A reload never renumbers the pools that stay, so that exchanges in
@@ -35,6 +42,8 @@ pub struct Upstream {
     pub connections: u32,
     /// Not in the plan any more: nothing new goes here, nothing is kept.
     pub is_retired: bool,
+    /// Of a garden: then `servers` are the places of its gate.
+    pub entrance: Option<Box<Entrance>>,
 }
 
 /// One server of a pool.
@@ -47,6 +56,23 @@ pub struct Server {
     pub health: Health,
     /// When the next active check is due; [`Instant::NEVER`] while one runs or none is wanted.
     pub check_due: Instant,
+    /// Of a garden: who has the place; `None` = nobody.
+    pub worker: Option<WorkerId>,
+    /// It is given nothing more; connections to it are not kept.
+    pub is_retired: bool,
+}
+
+impl Server {
+    fn new(address: Option<Address>, check_due: Instant) -> Self {
+        Self {
+            address: address.map(Arc::new),
+            idle: Vec::new(),
+            health: Health::default(),
+            check_due,
+            worker: None,
+            is_retired: false,
+        }
+    }
 }
 
 /// Why no server could be chosen.
@@ -56,6 +82,8 @@ pub enum Unavailable {
     NotStarted,
     /// All failed their active checks.
     Down,
+    /// Its part of the configuration is refused.
+    Invalid,
 }
 
 impl Upstreams {
@@ -69,6 +97,10 @@ impl Upstreams {
 
     pub fn view(&self, slot: Slot) -> &Upstream {
         &self.slots[usize::from(slot.0)]
+    }
+
+    pub fn entrance(&self, slot: Slot) -> Option<&Entrance> {
+        self.view(slot).entrance.as_deref()
     }
 
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
@@ -90,15 +122,36 @@ impl Upstreams {
         }
     }
 
-    /// Takes over a new plan: pools that did not change keep everything. Idle connections of
-    /// those that went are appended to `orphaned`, for their owner to close.
-    pub fn replan(&mut self, plan: &Plan, now: Instant, orphaned: &mut Vec<u32>) {
+    /// The slot of a garden by its name: the one in force, else one that goes.
+    pub fn garden(&self, name: &str) -> Option<Slot> {
+        let is_garden = |slot: &Slot| self.view(*slot).entrance.is_some();
+        let goes = |slot: &Slot| self.view(*slot).pool.name == name && is_garden(slot);
+        self.named(name).filter(is_garden).or_else(|| self.slots().find(goes))
+    }
+
+    /// Takes over a new plan; `gates` are those of its gardens. Pools that did not change keep
+    /// everything, and a garden keeps its workers as long as it keeps its gate. Idle connections
+    /// of those that went are appended to `orphaned`, for their owner to close.
+    pub fn replan(
+        &mut self,
+        plan: &Plan,
+        gates: &[Option<Arc<Gate>>],
+        now: Instant,
+        orphaned: &mut Vec<u32>,
+    ) {
         let before = core::mem::take(&mut self.by_plan);
-        for pool in &plan.pools {
+        for (place, pool) in plan.pools.iter().enumerate() {
+            let gate = gates.get(place).and_then(Option::as_ref);
+            let gate = gate.filter(|_| matches!(pool.source, Source::Garden(_)));
             let old = before.iter().copied().find(|slot| self.view(*slot).pool.name == pool.name);
-            let slot = match old {
-                Some(slot) if self.view(slot).pool == *pool => slot,
-                _ => self.adopt(pool, old, now),
+            let slot = match old.filter(|slot| self.view(*slot).is_kept(pool, gate)) {
+                Some(slot) => {
+                    if self.view(slot).pool != *pool {
+                        self.at(slot).pool = pool.clone();
+                    }
+                    slot
+                }
+                None => self.adopt(pool, gate, old, now),
             };
             self.by_plan.push(slot);
         }
@@ -114,12 +167,19 @@ impl Upstreams {
         }
     }
 
-    fn adopt(&mut self, pool: &Pool, old: Option<Slot>, now: Instant) -> Slot {
-        let mut upstream = Upstream::new(pool, now);
+    fn adopt(
+        &mut self,
+        pool: &Pool,
+        gate: Option<&Arc<Gate>>,
+        old: Option<Slot>,
+        now: Instant,
+    ) -> Slot {
+        let mut upstream = Upstream::new(pool, gate, now);
         // The process of an unchanged command goes on running through a reload that changes
         // something else about its pool, and is not announced again.
         let old = old.map(|slot| self.view(slot));
-        let was_command = |old: &&Upstream| matches!(old.pool.source, Source::Garden(_));
+        let was_command =
+            |old: &&Upstream| gate.is_none() && matches!(old.pool.source, Source::Garden(_));
         if let (Some(old), Source::Garden(_)) = (old.filter(was_command), &pool.source) {
             let known = old.servers.first().and_then(|server| server.address.clone());
             upstream.servers[0].address = known;
@@ -135,20 +195,43 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(pool: &Pool, now: Instant) -> Self {
-        let server = |address| Server {
-            address,
-            idle: Vec::new(),
-            health: Health::default(),
-            check_due: if pool.check.is_some() { now } else { Instant::NEVER },
-        };
+    fn new(pool: &Pool, gate: Option<&Arc<Gate>>, now: Instant) -> Self {
+        let check_due = if pool.check.is_some() { now } else { Instant::NEVER };
         let servers = match &pool.source {
-            Source::Servers(addresses) => {
-                addresses.iter().map(|address| server(Some(Arc::new(address.clone())))).collect()
-            }
-            Source::Garden(_) | Source::Invalid(_) => alloc::vec![server(None)],
+            Source::Servers(addresses) => addresses
+                .iter()
+                .map(|address| Server::new(Some(address.clone()), check_due))
+                .collect(),
+            Source::Garden(_) if gate.is_some() => Vec::new(),
+            Source::Garden(_) => alloc::vec![Server::new(None, check_due)],
+            Source::Invalid(_) => Vec::new(),
         };
-        Self { pool: pool.clone(), servers, turn: 0, connections: 0, is_retired: false }
+        Self {
+            pool: pool.clone(),
+            servers,
+            turn: 0,
+            connections: 0,
+            is_retired: false,
+            entrance: gate.map(|gate| Box::new(Entrance::new(Arc::clone(gate)))),
+        }
+    }
+
+    /// Whether a pool of a new plan goes on in this slot.
+    fn is_kept(&self, pool: &Pool, gate: Option<&Arc<Gate>>) -> bool {
+        match (&self.entrance, gate) {
+            (Some(entrance), Some(gate)) => Arc::ptr_eq(&entrance.gate, gate),
+            (None, None) => self.pool == *pool,
+            _ => false,
+        }
+    }
+
+    /// A place of the gate, whether or not anybody has it.
+    pub fn place(&mut self, place: ServerIndex) -> Option<&mut Server> {
+        let at = usize::from(place.0);
+        if at < PLACES_MAX && at >= self.servers.len() {
+            self.servers.resize_with(at + 1, || Server::new(None, Instant::NEVER));
+        }
+        self.servers.get_mut(at)
     }
 
     /// Round robin over the servers that are well. `failed` is avoided while there is another.
@@ -184,7 +267,11 @@ impl Upstream {
                 }
             }
         }
-        let why = if is_present { Unavailable::Down } else { Unavailable::NotStarted };
+        let why = match &self.pool.source {
+            Source::Invalid(_) => Unavailable::Invalid,
+            _ if is_present => Unavailable::Down,
+            _ => Unavailable::NotStarted,
+        };
         let (_, place) = fallback.ok_or(why)?;
         self.turn = (place + 1) % count;
         Ok(index_of(place))

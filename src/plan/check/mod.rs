@@ -1,5 +1,7 @@
 //! From the document as written to a [`Plan`], or to every fault in it at once.
 
+mod command;
+mod garden;
 mod name;
 mod pool;
 mod section;
@@ -14,9 +16,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use section::Section;
 
+/// A plan, and what is wrong with the pools that it leaves out as [`super::Source::Invalid`].
+#[derive(Debug)]
+pub struct Checked {
+    pub plan: Plan,
+    /// In the order of the file.
+    pub faults: Vec<Fault>,
+}
+
 /// `document` is the whole file and `size` its bytes; `syntax` is what the parser could not read
-/// of it. Faults are in the order of the file.
-pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Plan, Vec<Fault>> {
+/// of it. Faults are in the order of the file; where one concerns more than a single pool, there is
+/// no plan.
+pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Checked, Vec<Fault>> {
     let mut faults = Faults::default();
     for fault in syntax {
         faults.push(fault);
@@ -26,10 +37,13 @@ pub fn check(document: &Table, size: usize, syntax: Vec<Fault>) -> Result<Plan, 
     let listeners = server::listeners(&file, &mut faults);
     let pools = pool::pools(&file, &mut faults);
     let sites = site::sites(&file, &listeners, &pools.names, &mut faults);
-    match faults.finish() {
-        Some(faults) => Err(faults),
-        None => Ok(Plan { server, listeners: listeners.list, sites, pools: pools.list }),
+    let is_refused = faults.are_beyond_pools();
+    let faults = faults.finish().unwrap_or_default();
+    if is_refused && !faults.is_empty() {
+        return Err(faults);
     }
+    let plan = Plan { server, listeners: listeners.list, sites, pools: pools.list };
+    Ok(Checked { plan, faults })
 }
 
 /// Whether there are more of a thing than the product allows; if so, that is a fault.

@@ -3,7 +3,7 @@
 
 use crate::base::address::Address;
 use crate::base::limits;
-use crate::plan::Host;
+use crate::plan::{Host, units};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -102,6 +102,47 @@ pub(super) fn file(text: &str) -> Result<String, Refusal> {
     refuse(
         format!("{} is not the absolute path of a file", quoted(text)),
         "write a path that begins with /, such as \"/var/log/lychgate/access.log\"",
+    )
+}
+
+/// Where the control socket is to be.
+pub(super) fn control(text: &str) -> Result<String, Refusal> {
+    let is_below = text.rfind('/').is_some_and(|at| at > 0) && !text.ends_with('/');
+    if !text.starts_with('/') || !is_below || text.len() > limits::UNIX_PATH_MAX {
+        return refuse(
+            format!("{} is not where a control socket can be", quoted(text)),
+            format!(
+                "write an absolute path of at most {} bytes, in a folder that is lychgate's alone, \
+                 such as \"/run/lychgate/control.sock\"",
+                limits::UNIX_PATH_MAX
+            ),
+        );
+    }
+    Ok(text.to_string())
+}
+
+/// The name of a cookie or a field (RFC 9110 section 5.6.2).
+pub(super) fn token(text: &str) -> Result<String, Refusal> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !text.is_empty() && text.len() <= NAME_SIZE_MAX && text.bytes().all(allowed) {
+        return Ok(text.to_string());
+    }
+    refuse(
+        format!("{} is not the name of a cookie or a field", quoted(text)),
+        format!("write 1 to {NAME_SIZE_MAX} letters, digits and dashes, such as \"x-session\""),
+    )
+}
+
+/// A time of the day, in minutes.
+pub(super) fn time(text: &str) -> Result<u16, Refusal> {
+    units::time_of_day(text).map_or_else(
+        || {
+            refuse(
+                format!("{} is not a time of the day", quoted(text)),
+                "write hours and minutes, two digits each, such as \"03:00\"",
+            )
+        },
+        Ok,
     )
 }
 

@@ -1,22 +1,19 @@
 //! `[pool.NAME]`: servers that run already, or a command that lychgate runs.
 
-use super::section::{Section, Text};
+use super::section::Section;
 use super::server::read;
-use super::{is_over, name};
+use super::{garden, is_over, name};
 use crate::base::address::Address;
 use crate::base::id::PoolIndex;
 use crate::base::limits;
-use crate::plan::fault::{Faults, Nature};
-use crate::plan::{Bind, Check, Command, Garden, Pool, Probe, Source, Upstream};
+use crate::plan::fault::{Fault, Faults, Nature};
+use crate::plan::{Check, Pool, Source, Upstream};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
-
-/// Words of a command, and variables of its environment.
-const WORDS_MAX: usize = 1024;
 
 /// The pools, and what `site.route.pool` needs to find them.
 #[derive(Debug)]
@@ -36,27 +33,42 @@ pub(super) fn pools(file: &Section<'_>, faults: &mut Faults) -> Pools {
     for (place, (text, section)) in sections.iter().enumerate() {
         let place = PoolIndex(u16::try_from(place).expect("POOLS_MAX fits"));
         pools.names.insert(text.content.to_string(), place);
-        let name = read(text, name::name, faults);
-        let pool = pool(name.unwrap_or_default(), section, faults);
-        pools.list.extend(pool);
+        // A pool without a name cannot be told of, so this concerns the whole file.
+        let name = read(text, name::name, faults).unwrap_or_default();
+        let written = text.content;
+        let mut pool = faults.within(written, |faults| pool(name, section, faults));
+        if let Some(fault) = invalid(written, faults) {
+            (pool.source, pool.check) = (Source::Invalid(fault), None);
+        }
+        pools.list.push(pool);
     }
     pools
 }
 
-/// `None` leaves a fault behind.
-fn pool(name: String, section: &Section<'_>, faults: &mut Faults) -> Option<Pool> {
+/// What is wrong with it stands in for what it is.
+fn pool(name: String, section: &Section<'_>, faults: &mut Faults) -> Pool {
     section.word("transport", [()], faults);
-    let command = command(section, faults);
+    let garden = garden::garden(section, faults);
     let servers = servers(section, faults);
     let check = check(section, faults);
     let upstream = upstream(&section.section("upstream", faults), faults);
     contradictions(section, faults);
-    let source = match (command, servers) {
-        (Some(command), None) => Source::Garden(Box::new(command)),
+    let source = match (garden, servers) {
+        (Some(garden), None) => Source::Garden(Box::new(garden)),
         (None, Some(servers)) => Source::Servers(servers),
-        _ => return None,
+        _ => Source::Invalid(String::new()),
     };
-    Some(Pool { name, source, upstream, check })
+    Pool { name, source, upstream, check }
+}
+
+/// The first fault, and how many there are.
+fn invalid(name: &str, faults: &Faults) -> Option<String> {
+    let first = faults.of(name).min_by_key(|fault| fault.span.start)?;
+    let Fault { path, what, hint, .. } = first;
+    Some(match faults.of(name).count() {
+        1 => format!("{path}: {what}. {hint}"),
+        count => format!("{path}: {what}. {hint} ({count} faults in all)"),
+    })
 }
 
 fn contradictions(section: &Section<'_>, faults: &mut Faults) {
@@ -81,8 +93,7 @@ fn contradictions(section: &Section<'_>, faults: &mut Faults) {
     if !section.has("command") && !section.has("servers") {
         return;
     }
-    let of_command = ["bind", "working_directory", "environment", "ready", "lifecycle"];
-    for (needed, names) in [("command", &of_command[..]), ("servers", &["check"])] {
+    for (needed, names) in [("command", &garden::KEYS[..]), ("servers", &["check"])] {
         if section.has(needed) {
             continue;
         }
@@ -95,79 +106,6 @@ fn contradictions(section: &Section<'_>, faults: &mut Faults) {
             });
         }
     }
-}
-
-/// Reads every key that belongs to a command, so that their faults are told even without one.
-fn command(section: &Section<'_>, faults: &mut Faults) -> Option<Garden> {
-    let argv = section.list("command", faults);
-    let bind = section.word("bind", [Bind::Port, Bind::Unix, Bind::Fd], faults);
-    let directory = section.text("working_directory", faults);
-    let environment = environment(section, faults);
-    let lifecycle = section.section("lifecycle", faults);
-    let startup_limit = lifecycle.duration("startup_limit", faults);
-    let shutdown_limit = lifecycle.duration("shutdown_limit", faults);
-    let ready = probe(section, "ready", faults)
-        .and_then(|(path, _, timeout)| Some(Probe { path: path?, timeout }));
-    if let Some(directory) = directory.as_ref().filter(|directory| directory.content.is_empty()) {
-        directory.refuse(faults, || ("is empty".into(), "write \".\" or leave it out".into()));
-    }
-    let argv = argv?;
-    is_over(argv.len(), WORDS_MAX, section, "command", faults);
-    if let Some(program) = argv.first().filter(|program| program.content.is_empty()) {
-        program.refuse(faults, || ("the program is empty".into(), "write its path".into()));
-    }
-    for word in &argv {
-        misplaced(word, bind, faults);
-    }
-    let mut garden = Garden::of(Command {
-        argv: argv.iter().map(|word| word.content.to_string()).collect(),
-        bind,
-        working_directory: directory.map(|directory| directory.content.to_string()),
-        environment,
-        ready,
-    });
-    garden.lifecycle.startup_limit = startup_limit;
-    garden.lifecycle.shutdown_limit = shutdown_limit;
-    Some(garden)
-}
-
-/// A placeholder that nothing will be put into, because the pool binds in another way.
-fn misplaced(word: &Text<'_>, bind: Bind, faults: &mut Faults) {
-    for (other, placeholder, name) in
-        [(Bind::Port, "{port}", "port"), (Bind::Unix, "{socket}", "unix"), (Bind::Fd, "{fd}", "fd")]
-    {
-        if other != bind && word.content.contains(placeholder) {
-            word.refuse(faults, || {
-                (
-                    format!("{placeholder} has no value here"),
-                    format!("add bind = \"{name}\" to the pool"),
-                )
-            });
-        }
-    }
-}
-
-fn environment(section: &Section<'_>, faults: &mut Faults) -> Vec<(String, String)> {
-    /// What lychgate tells the command itself.
-    const OWN: [&str; 5] = ["PORT", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
-    let pairs = section.map("environment", faults);
-    is_over(pairs.len(), WORDS_MAX, section, "environment", faults);
-    let mut environment = Vec::with_capacity(pairs.len());
-    for (name, value) in pairs {
-        if name.content.is_empty() || name.content.contains(['=', '\0']) {
-            name.refuse(faults, || {
-                ("is not the name of a variable".into(), "write a name without = in it".into())
-            });
-        } else if OWN.contains(&name.content) || name.content.starts_with("LYCHGATE_") {
-            name.refuse(faults, || {
-                ("lychgate sets this variable itself".into(), "leave it out".into())
-            });
-        } else {
-            environment.push((name.content.to_string(), value.content.to_string()));
-        }
-    }
-    environment.sort();
-    environment
 }
 
 fn servers(section: &Section<'_>, faults: &mut Faults) -> Option<Vec<Address>> {
@@ -206,7 +144,7 @@ fn check(section: &Section<'_>, faults: &mut Faults) -> Option<Check> {
 }
 
 /// What `ready` and `check` share; `None` when the table `name` is not written.
-fn probe<'a>(
+pub(super) fn probe<'a>(
     section: &Section<'a>,
     name: &str,
     faults: &mut Faults,

@@ -25,6 +25,7 @@ pub(super) struct Listeners {
 
 pub(super) fn server(section: &Section<'_>, faults: &mut Faults) -> Server {
     let user = section.text("user", faults);
+    let control = section.text("control", faults);
     Server {
         engine: section.word(
             "engine",
@@ -36,8 +37,8 @@ pub(super) fn server(section: &Section<'_>, faults: &mut Faults) -> Server {
         user: user.and_then(|user| read(&user, name::user, faults)),
         connections_max: section.integer("max_connections", faults),
         shutdown_limit: section.duration("shutdown_limit", faults),
-        control: None,
-        workers_max: 1000,
+        control: control.and_then(|path| read(&path, name::control, faults)),
+        workers_max: section.integer("max_workers", faults),
         unknown_host: section.word(
             "unknown_host",
             [UnknownHost::NotFound, UnknownHost::Misdirected],

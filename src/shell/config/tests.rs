@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 mod faults;
+mod garden;
 mod keys;
 
 const FULL: &str = include_str!("../../../config/full.toml");
@@ -201,6 +202,13 @@ fn a_reload_is_made_of_the_least_steps() {
         ),
         (LEAST.into(), format!("[server.limits]\nhead_size = \"8KiB\"\n{LEAST}"), Change::Limits),
         (LEAST.into(), format!("[server]\nmax_connections = 5\n{LEAST}"), Change::Limits),
+        (LEAST.into(), format!("[server]\nmax_workers = 5\n{LEAST}"), Change::Limits),
+        (
+            LEAST.into(),
+            format!("[server]\ncontrol = \"/a/b\"\n{LEAST}"),
+            Change::Postponed { key: "server.control" },
+        ),
+        (command(""), command("workers = 2\nrecycle = { every = \"off\" }"), alter(Process::Keep)),
         (LEAST.into(), format!("[server.log]\naccess = \"stdout\"\n{LEAST}"), Change::Log),
         (LEAST.into(), LEAST.replace("\"/\"", "\"/a\""), Change::Sites),
         (LEAST.into(), LEAST.replace("\"all\"", "\"all\"\nhosts = [\"a\"]"), Change::Sites),
@@ -212,9 +220,9 @@ fn a_reload_is_made_of_the_least_steps() {
         (LEAST.into(), LEAST.replace(":3000", ":3001"), alter(Process::Keep)),
         (LEAST.into(), command(""), alter(Process::Start)),
         (command(""), LEAST.into(), alter(Process::Stop)),
-        (command(""), command("bind = \"fd\""), alter(Process::Restart)),
-        (command(""), command("environment = { A = \"1\" }"), alter(Process::Restart)),
-        (command(""), command("working_directory = \"/\""), alter(Process::Restart)),
+        (command(""), command("bind = \"fd\""), alter(Process::Recycle)),
+        (command(""), command("environment = { A = \"1\" }"), alter(Process::Recycle)),
+        (command(""), command("working_directory = \"/\""), alter(Process::Recycle)),
         (command(""), command("lifecycle = { shutdown_limit = \"1s\" }"), alter(Process::Keep)),
         (command(""), command("ready = { path = \"/\" }"), alter(Process::Keep)),
     ] {

@@ -1,48 +1,61 @@
 //! The supervisor process: one thread that waits for signals, children and messages, tells the
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
-mod command;
+pub mod action;
+mod carry;
 mod doors;
+pub mod events;
+mod garden;
+mod hear;
+mod home;
+mod listener;
+pub mod measure;
+pub mod notices;
+mod operator;
 mod order;
-mod output;
+pub mod output;
+mod place;
 mod probe;
+mod proof;
 mod reload;
-mod runtime;
+mod report;
+pub mod schedule;
 mod start;
+pub mod tail;
+pub mod texts;
+mod worker;
 
-use crate::base::address::Address;
 use crate::base::time::Instant;
-use crate::machine::command::{self as machine, CommandId, Input, Outcome};
+use crate::machine::pool::seam::WorkerId;
+use crate::machine::supervisor::Supervisor as Machine;
+use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
+use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
-use crate::shell::control::{Channel, FromListener, Heard, ToListener};
+use crate::shell::control::{AffinityKey, ToListener};
 use crate::sys::clock;
 use crate::sys::identity::Identity;
+use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::poll::{self, Interest};
-use crate::sys::process::Child;
 use crate::sys::rlimit::Limit;
 use crate::sys::signal::{Signals, Word};
-use command::Slot;
 use doors::Doors;
-use runtime::Runtime;
+use events::Events;
+use garden::Pool;
+use home::Home;
+use jiff::tz::TimeZone;
+use listener::Listener;
+use measure::Scales;
+use operator::Operator;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use worker::Told;
 
-/// When a listener that follows a dead one looks at its sockets again, after its start. A dead
-/// process's io_uring accepts are taken down some time after it (milliseconds, more under load),
-/// and until then a new connection may wake them instead of the successor, which then would not
-/// hear of it before the next one. Accepting anew takes what waits.
-const SWEEPS: [Duration; 4] = [
-    Duration::from_millis(25),
-    Duration::from_millis(100),
-    Duration::from_millis(400),
-    Duration::from_secs(2),
-];
-/// Messages taken from the listener in one turn.
-const FRAMES_PER_TURN: usize = 64;
+/// Between two questions to the listener how much it does.
+const MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +74,9 @@ impl Origin {
     }
 }
 
-/// The listener's process and the way to it.
-#[derive(Debug)]
-struct Listener {
-    child: Child,
-    /// `None`: it closed its end, and is about to be gone.
-    channel: Option<Channel>,
-}
-
 #[derive(Debug)]
 struct Supervisor {
-    machine: machine::Supervisor,
+    machine: Machine,
     inputs: VecDeque<Input>,
     signals: Signals,
     notifier: Notifier,
@@ -89,14 +94,27 @@ struct Supervisor {
     open_files: Option<Limit>,
     access_log: Option<Arc<OwnedFd>>,
     listener: Option<Listener>,
-    /// See [`SWEEPS`]; the latest first.
+    /// See [`listener::SWEEPS`]; the latest first.
     sweeps: Vec<Instant>,
-    commands: BTreeMap<CommandId, Slot>,
-    /// Where pools' processes are, as every listener is to know.
-    served: BTreeMap<String, Address>,
-    commands_named: u32,
-    /// Made when the first application needs it.
-    runtime: Option<Runtime>,
+    /// Died and was started again so often.
+    listener_restarts: u64,
+    pools: BTreeMap<PoolId, Pool>,
+    pools_named: u32,
+    /// When the listener is asked next how much it does.
+    measure_at: Instant,
+    home: Home,
+    /// Of cookies that pin clients to slots, over the lives of listeners.
+    affinity_key: AffinityKey,
+    /// What workers say of themselves.
+    notices: Notices,
+    events: Events,
+    /// What operators ask; the thread that hears them ends with the other.
+    asks: Asks,
+    _api: Api,
+    operator: Operator,
+    scales: Scales,
+    zone: TimeZone,
+    since: Instant,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
     outcome: Option<Outcome>,
@@ -108,19 +126,25 @@ struct Supervisor {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Signals,
+    Notices,
+    Asks,
     ListenerExit,
     Listener,
     ListenerRoom,
-    CommandExit(CommandId),
-    CommandOutput(CommandId),
-    CommandProbe(CommandId),
+    Worker(PoolId, WorkerId, Told),
 }
 
-/// Runs until the operator ends it. `greet` is told the addresses once all is ready. The error
+/// Runs until the operator ends it. `control` is the path of the control socket, over what the
+/// configuration says. `greet` is told the addresses once all is ready. The error
 /// has been logged already when it is empty.
-pub fn run(origin: Origin, loaded: Loaded, greet: Option<fn(&[String])>) -> Result<(), String> {
-    let mut supervisor = Supervisor::start(origin, loaded, greet)?;
-    supervisor.planned(&BTreeMap::new());
+pub fn run(
+    origin: Origin,
+    loaded: Loaded,
+    control: Option<PathBuf>,
+    greet: Option<fn(&[String])>,
+) -> Result<(), String> {
+    let mut supervisor = Supervisor::start(origin, loaded, control, greet)?;
+    supervisor.planned();
     let mut ready = Vec::new();
     loop {
         let now = clock::now();
@@ -148,6 +172,9 @@ impl Supervisor {
                 self.obey(now, order);
             }
         }
+        for pool in self.pools.values_mut() {
+            pool.gone.clear();
+        }
         if self.machine.is_ready()
             && let Some(greet) = self.greet.take()
         {
@@ -159,36 +186,41 @@ impl Supervisor {
 
     fn turn(&mut self, now: Instant, ready: &mut Vec<bool>) -> Result<(), String> {
         let (sources, watched) = self.watched();
-        let probes =
-            self.commands.values().filter_map(|slot| slot.running.as_ref()?.probe.as_ref());
-        let deadline =
-            probes.map(probe::Probe::deadline).fold(self.machine.deadline(), Instant::min);
-        let deadline = self.sweeps.last().map_or(deadline, |sweep| deadline.min(*sweep));
+        let deadline = self.deadline();
         let timeout = (deadline != Instant::NEVER).then(|| deadline.since(now));
         poll::wait(&watched, timeout, ready).map_err(|error| format!("waiting: {error}"))?;
         drop(watched);
         let now = clock::now();
         let told: Vec<Source> =
             sources.into_iter().zip(&*ready).filter(|(_, is)| **is).map(|(s, _)| s).collect();
-        for source in &told {
-            self.hear(now, *source);
+        for source in told {
+            self.hear(now, source);
         }
-        self.probe(now, &told);
+        self.ask_again(now);
         self.sweep(now);
+        self.measure(now);
+        self.operator.give_up(now);
         Ok(())
     }
 
-    fn sweep(&mut self, now: Instant) {
-        let before = self.sweeps.len();
-        self.sweeps.retain(|sweep| *sweep > now);
-        if self.sweeps.len() < before && !self.machine.is_ending() {
-            let doors = self.plan_doors.clone();
-            self.tell_open(&doors);
-        }
+    fn deadline(&self) -> Instant {
+        let workers = self.pools.values().flat_map(|pool| pool.workers.values());
+        let asked = workers.map(worker::Worker::deadline);
+        let own = [
+            self.machine.deadline(),
+            self.operator.deadline(),
+            self.sweeps.last().copied().unwrap_or(Instant::NEVER),
+            if self.is_measuring() { self.measure_at } else { Instant::NEVER },
+        ];
+        own.into_iter().chain(asked).fold(Instant::NEVER, Instant::min)
     }
 
     fn watched(&self) -> (Vec<Source>, Vec<(BorrowedFd<'_>, Interest)>) {
-        let mut all = vec![(Source::Signals, (self.signals.as_fd(), Interest::Read))];
+        let mut all = vec![
+            (Source::Signals, (self.signals.as_fd(), Interest::Read)),
+            (Source::Notices, (self.notices.as_fd(), Interest::Read)),
+            (Source::Asks, (self.asks.as_fd(), Interest::Read)),
+        ];
         if let Some(listener) = &self.listener {
             if let Some(channel) = &listener.channel {
                 all.push((Source::Listener, (channel.as_fd(), Interest::Read)));
@@ -199,15 +231,13 @@ impl Supervisor {
             // After its last words.
             all.push((Source::ListenerExit, (listener.child.as_fd(), Interest::Read)));
         }
-        for (id, slot) in &self.commands {
-            let Some(running) = &slot.running else { continue };
-            if let Some(output) = &running.output {
-                all.push((Source::CommandOutput(*id), (output.as_fd(), Interest::Read)));
+        for (id, pool) in &self.pools {
+            for worker in pool.workers.values() {
+                let watched = worker.watched().into_iter();
+                all.extend(
+                    watched.map(|(told, watched)| (Source::Worker(*id, worker.id, told), watched)),
+                );
             }
-            if let Some(watched) = running.probe.as_ref().and_then(probe::Probe::watched) {
-                all.push((Source::CommandProbe(*id), watched));
-            }
-            all.push((Source::CommandExit(*id), (running.child.as_fd(), Interest::Read)));
         }
         all.into_iter().unzip()
     }
@@ -219,17 +249,12 @@ impl Supervisor {
                     self.hear_operator(now, word);
                 }
             }
-            Source::Listener => self.hear_listener(),
-            Source::ListenerRoom => {
-                let flushed = self.channel().map(Channel::flush);
-                if let Some(Err(error)) = flushed {
-                    self.lose_listener(&error.to_string());
-                }
-            }
+            Source::Notices => self.hear_notices(),
+            Source::Asks => self.hear_asks(now),
+            Source::Listener => self.hear_listener(now),
+            Source::ListenerRoom => self.flush_listener(),
             Source::ListenerExit => self.listener_exited(now),
-            Source::CommandOutput(id) => self.read_output(now, id),
-            Source::CommandExit(id) => self.command_exited(now, id),
-            Source::CommandProbe(_) => {}
+            Source::Worker(pool, worker, told) => self.hear_worker(now, pool, worker, told),
         }
     }
 
@@ -247,148 +272,24 @@ impl Supervisor {
                 // Each request is a step of its own, and so is what it leads to.
                 self.settle(now);
             }
-            Word::Reload => self.reload(),
+            Word::Reload => {
+                // Told in the log already.
+                let _ = self.reload();
+            }
             Word::ReopenLogs => self.reopen_log(),
             Word::Count => self.tell(&ToListener::Count, Vec::new()),
         }
     }
 
-    fn hear_listener(&mut self) {
-        for _ in 0..FRAMES_PER_TURN {
-            let Some(channel) = self.channel() else { return };
-            match channel.hear() {
-                Heard::Nothing => return,
-                Heard::Gone => return self.end_listener(),
-                Heard::Lost(why) => return self.lose_listener(&why),
-                Heard::Word(word) => self.hear_word(word),
-            }
-        }
+    /// Whether there is anything to be measured.
+    fn is_measuring(&self) -> bool {
+        self.listener.is_some() && self.pools.values().any(|pool| !pool.workers.is_empty())
     }
 
-    fn hear_word(&mut self, word: FromListener) {
-        match word {
-            FromListener::Started { engine, fallback, threads } => match fallback {
-                None => tracing::info!("listener: {threads} threads on {engine}"),
-                Some(cause) => tracing::warn!("listener: {threads} threads on {engine}: {cause}"),
-            },
-            FromListener::Configured { revision } => {
-                if revision == self.revision {
-                    self.configured();
-                }
-            }
-            FromListener::Failed { why } => tracing::error!("listener: {why}"),
-            FromListener::Drained => tracing::info!("listener: nothing is left to finish"),
-            FromListener::Counters { json } => tracing::info!("counters: {json}"),
-            word => tracing::debug!("listener: {word:?}"),
-        }
-    }
-
-    fn configured(&mut self) {
-        self.inputs.push_back(Input::Ready { child: machine::Child::Listener });
-        if !self.machine.is_ending() {
-            let status = format!("STATUS=Serving {}", self.origin.name());
-            self.notify(&format!("READY=1\n{status}"));
-        }
-    }
-
-    /// Without a channel it is of no use: it ends by itself, or is ended.
-    fn lose_listener(&mut self, why: &str) {
-        tracing::warn!("listener: the control channel is lost: {why}");
-        self.end_listener();
-    }
-
-    fn end_listener(&mut self) {
-        let Some(listener) = &mut self.listener else { return };
-        listener.channel = None;
-        // At the end it closes the channel by itself, and is about to exit.
-        if !self.machine.is_ending()
-            && let Err(error) = listener.child.kill()
-        {
-            tracing::error!("listener: killing its process: {error}");
-        }
-    }
-
-    fn listener_exited(&mut self, now: Instant) {
-        let Some(listener) = &self.listener else { return };
-        match listener.child.try_wait() {
-            Ok(None) => return,
-            Ok(Some(ended)) if self.machine.is_ending() => {
-                tracing::debug!("listener: ended: {ended}");
-            }
-            Ok(Some(ended)) => tracing::error!("listener: it died: {ended}"),
-            Err(error) => tracing::error!("listener: waiting for it: {error}"),
-        }
-        self.listener = None;
-        // The next one starts at once, or later, when nothing is left of this one.
-        self.sweeps = SWEEPS.iter().rev().map(|after| now + *after).collect();
-        self.inputs.push_back(Input::Exited { child: machine::Child::Listener });
-    }
-
-    fn command_exited(&mut self, now: Instant, id: CommandId) {
-        let Some(slot) = self.commands.get_mut(&id) else { return };
-        let Some(running) = &mut slot.running else { return };
-        let ended = match running.child.try_wait() {
-            Ok(None) => return,
-            Ok(Some(ended)) => ended.to_string(),
-            Err(error) => format!("waiting for it: {error}"),
-        };
-        let pool = slot.pool.clone();
-        if let Some(output) = &mut running.output {
-            let log = |line: &str| tracing::info!("pool {pool}: {line}");
-            if output.read(now, log) {
-                output.finish(now, &mut |line| tracing::info!("pool {pool}: {line}"));
-            }
-        }
-        let pid = running.child.pid();
-        if running.is_ending || self.machine.is_ending() {
-            tracing::info!("pool {pool}: process {pid} ended: {ended}");
-        } else {
-            tracing::warn!(
-                "pool {pool}: process {pid} ended by itself: {ended}. It is started again; what it \
-                 wrote before says why, if anything does"
-            );
-        }
-        slot.clear();
-        self.inputs.push_back(Input::Exited { child: machine::Child::Command(id) });
-    }
-
-    fn read_output(&mut self, now: Instant, id: CommandId) {
-        let Some(slot) = self.commands.get_mut(&id) else { return };
-        let Some(running) = &mut slot.running else { return };
-        let pool = &slot.pool;
-        let is_open = running
-            .output
-            .as_mut()
-            .is_some_and(|output| output.read(now, |line| tracing::info!("pool {pool}: {line}")));
-        if !is_open {
-            running.output = None;
-        }
-    }
-
-    fn probe(&mut self, now: Instant, told: &[Source]) {
-        for (id, slot) in &mut self.commands {
-            let Some(running) = &mut slot.running else { continue };
-            let Some(probe) = &mut running.probe else { continue };
-            let is_told =
-                told.iter().any(|source| matches!(source, Source::CommandProbe(of) if of == id));
-            if probe.step(now, is_told) {
-                running.probe = None;
-                let (pool, pid) = (&slot.pool, running.child.pid());
-                tracing::info!("pool {pool}: process {pid} is ready on {}", running.address);
-                self.inputs.push_back(Input::Ready { child: machine::Child::Command(*id) });
-            }
-        }
-    }
-
-    fn channel(&mut self) -> Option<&mut Channel> {
-        self.listener.as_mut()?.channel.as_mut()
-    }
-
-    /// Tells the listener, if there is one; one that cannot be told is lost.
-    fn tell(&mut self, word: &ToListener, descriptors: Vec<Arc<OwnedFd>>) {
-        let told = self.channel().map(|channel| channel.tell(word, descriptors));
-        if let Some(Err(error)) = told {
-            self.lose_listener(&error.to_string());
+    fn measure(&mut self, now: Instant) {
+        if self.is_measuring() && now >= self.measure_at {
+            self.measure_at = now + MEASURE_PAUSE;
+            self.tell(&ToListener::Measure, Vec::new());
         }
     }
 

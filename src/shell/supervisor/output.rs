@@ -1,6 +1,8 @@
 //! What an application writes to its standard output and error, line by line into the operational
-//! log: bounded in length and in number.
+//! log, bounded in length and in number; the last ones are kept, those that the log left out among
+//! them.
 
+use super::tail::Tail;
 use crate::base::time::Instant;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,27 +16,39 @@ const LINES_MAX: u32 = 500;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Read in one turn of the supervisor, so that a talkative application holds nobody up.
 const TURN_SIZE_MAX: usize = 64 * 1024;
+/// What an application can write while no supervisor reads, before it has to wait. The kernel may
+/// grant less.
+const PIPE_SIZE: i32 = 256 * 1024;
 
 /// The reading end of an application's output.
 #[derive(Debug)]
-pub(super) struct Output {
+pub struct Output {
     pipe: File,
     line: Vec<u8>,
     period: Instant,
     lines: u32,
     dropped: u64,
+    tail: Tail,
 }
 
 impl Output {
-    pub(super) fn new(pipe: OwnedFd) -> std::io::Result<Self> {
+    pub fn new(pipe: OwnedFd) -> std::io::Result<Self> {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let line = Vec::with_capacity(256);
-        Ok(Self { pipe: pipe.into(), line, period: Instant(0), lines: 0, dropped: 0 })
+        if let Err(errno) = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE)) {
+            tracing::debug!("enlarging an application's pipe: {errno}");
+        }
+        let (line, tail) = (Vec::with_capacity(256), Tail::default());
+        Ok(Self { pipe: pipe.into(), line, period: Instant(0), lines: 0, dropped: 0, tail })
+    }
+
+    /// The last lines read, however many the log left out.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
     }
 
     /// Logs what is there. False when nobody can write any more.
-    pub(super) fn read(&mut self, now: Instant, mut log: impl FnMut(&str)) -> bool {
+    pub fn read(&mut self, now: Instant, mut log: impl FnMut(&str)) -> bool {
         let mut buffer = [0; 4096];
         let mut taken = 0;
         while taken < TURN_SIZE_MAX {
@@ -68,7 +82,7 @@ impl Output {
     }
 
     /// Logs a last line that did not end.
-    pub(super) fn finish(&mut self, now: Instant, log: &mut impl FnMut(&str)) {
+    pub fn finish(&mut self, now: Instant, log: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
             self.end_line(now, log);
         }
@@ -85,11 +99,13 @@ impl Output {
                 self.own_up(log);
             }
         }
+        let line = printable(&self.line);
+        self.tail.push(&line);
         self.lines += 1;
         if self.lines > LINES_MAX {
             self.dropped += 1;
         } else {
-            log(&printable(&self.line));
+            log(&line);
         }
         self.line.clear();
     }
@@ -149,5 +165,8 @@ mod tests {
         assert!(!output.read(later, |line| lines.push(line.to_owned())));
         assert!(lines[497].starts_with("(103 lines left out"), "{}", lines[497]);
         assert_eq!(lines[498..], ["later", "end"]);
+        let kept = output.tail().lines();
+        assert_eq!(kept.len(), 20);
+        assert_eq!(kept[17..], ["again", "later", "end"]);
     }
 }

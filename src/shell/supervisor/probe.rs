@@ -1,9 +1,8 @@
-//! Whether an application listens where it was told, and answers: asked again and again, without
-//! blocking, until it does. The machine's start-up limit ends the asking.
+//! One question to an application (does it listen, what does it answer), asked again and again,
+//! without blocking, until the answer is good. The machine's limits end the asking.
 
 use crate::base::address::Address;
 use crate::base::time::Instant;
-use crate::plan::Probe as Ready;
 use crate::sys::poll::Interest;
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -19,6 +18,42 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// A status line up to its code: `HTTP/1.1 200`.
 const STATUS_SIZE: usize = 12;
 
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// It accepts a connection.
+    Listens,
+    /// A good answer (2xx or 3xx) to GET.
+    IsReady { path: String, timeout: Duration },
+    /// Any answer to GET.
+    Get { path: String, timeout: Duration },
+    /// Any answer to `OPTIONS *`.
+    Options { timeout: Duration },
+}
+
+impl Question {
+    fn timeout(&self) -> Duration {
+        match self {
+            Self::Listens => CONNECT_LIMIT,
+            Self::IsReady { timeout, .. }
+            | Self::Get { timeout, .. }
+            | Self::Options { timeout } => *timeout,
+        }
+    }
+
+    fn request(&self) -> Option<String> {
+        let line = match self {
+            Self::Listens => return None,
+            Self::IsReady { path, .. } | Self::Get { path, .. } => format!("GET {path}"),
+            Self::Options { .. } => "OPTIONS *".to_owned(),
+        };
+        Some(format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lychgate\r\n\
+             Connection: close\r\n\r\n"
+        ))
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Pausing,
@@ -31,7 +66,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Probe {
     address: Address,
-    ready: Option<Ready>,
+    question: Question,
     phase: Phase,
     pause: Duration,
     /// When the phase ends if nothing happens.
@@ -42,9 +77,9 @@ pub(super) struct Probe {
 
 impl Probe {
     /// `deadline` starts at once.
-    pub(super) fn new(address: Address, ready: Option<Ready>, now: Instant) -> Self {
+    pub(super) fn new(address: Address, question: Question, now: Instant) -> Self {
         let obstacle = "it was not asked yet".to_owned();
-        Self { address, ready, phase: Phase::Pausing, pause: PAUSE_MIN, deadline: now, obstacle }
+        Self { address, question, phase: Phase::Pausing, pause: PAUSE_MIN, deadline: now, obstacle }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -82,8 +117,7 @@ impl Probe {
     }
 
     fn connect(&mut self, now: Instant) -> bool {
-        let limit = self.ready.as_ref().map_or(CONNECT_LIMIT, |ready| ready.timeout);
-        self.deadline = now + limit;
+        self.deadline = now + self.question.timeout();
         let made = match &self.address {
             Address::Tcp(address) => {
                 let domain = Domain::for_address(*address);
@@ -113,17 +147,11 @@ impl Probe {
     }
 
     fn connected(&mut self, now: Instant, socket: Socket) -> bool {
-        if self.ready.is_none() {
-            return true;
-        }
         self.ask(now, socket)
     }
 
     fn ask(&mut self, now: Instant, mut socket: Socket) -> bool {
-        let path = self.ready.as_ref().map_or("/", |ready| ready.path.as_str());
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lychgate\r\nConnection: close\r\n\r\n"
-        );
+        let Some(request) = self.question.request() else { return true };
         match socket.write(request.as_bytes()) {
             // Into the empty buffer of a new socket it goes whole, or the socket is odd.
             Ok(size) if size == request.len() => {
@@ -147,7 +175,7 @@ impl Probe {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return self.fail(now, error.to_string()),
         }
-        match verdict(&heard) {
+        match verdict(&heard, matches!(self.question, Question::IsReady { .. })) {
             None => {
                 self.phase = Phase::Hearing(socket, heard);
                 false
@@ -157,7 +185,8 @@ impl Probe {
         }
     }
 
-    fn fail(&mut self, now: Instant, obstacle: String) -> bool {
+    /// The attempt failed; the next comes after a pause.
+    pub(super) fn fail(&mut self, now: Instant, obstacle: String) -> bool {
         self.obstacle = obstacle;
         self.phase = Phase::Pausing;
         self.deadline = now + self.pause;
@@ -167,7 +196,7 @@ impl Probe {
 }
 
 /// `None`: more is to come.
-fn verdict(heard: &[u8]) -> Option<Result<(), String>> {
+fn verdict(heard: &[u8], must_be_good: bool) -> Option<Result<(), String>> {
     if heard.len() < STATUS_SIZE {
         return None;
     }
@@ -175,6 +204,7 @@ fn verdict(heard: &[u8]) -> Option<Result<(), String>> {
     let code = crate::base::ascii::decimal(&heard[9..STATUS_SIZE]).filter(|_| is_http);
     Some(match code {
         Some(200..400) => Ok(()),
+        Some(_) if !must_be_good => Ok(()),
         Some(code) => Err(format!("it answered {code}")),
         None => Err("it does not answer in HTTP/1".into()),
     })
@@ -223,24 +253,36 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(silent.local_addr().unwrap());
         let now = clock::now();
-        assert!(ask(&mut Probe::new(address.clone(), None, now), ""));
-        let ready = Ready { path: "/".into(), timeout: Duration::from_millis(30) };
-        assert!(!ask(&mut Probe::new(address.clone(), Some(ready), now), "no answer in time"));
+        assert!(ask(&mut Probe::new(address.clone(), Question::Listens, now), ""));
+        let ready = Question::IsReady { path: "/".into(), timeout: Duration::from_millis(30) };
+        assert!(!ask(&mut Probe::new(address.clone(), ready, now), "no answer in time"));
         drop(silent);
-        assert!(!ask(&mut Probe::new(address, None, now), "refused"));
+        assert!(!ask(&mut Probe::new(address, Question::Listens, now), "refused"));
         let gone = Address::Unix("/nonexistent/app.sock".into());
-        assert!(!ask(&mut Probe::new(gone, None, now), "No such file"));
+        assert!(!ask(&mut Probe::new(gone, Question::Listens, now), "No such file"));
     }
 
     #[test]
     fn it_asks_until_the_answer_is_good() {
         let answers =
             vec!["HTTP/1.1 503 Wait\r\n\r\n", "", "hello, I am SMTP\r\n", "HTTP/1.0 302 "];
-        let ready = Ready { path: "/up".into(), timeout: Duration::from_secs(20) };
-        let mut probe = Probe::new(answering(answers), Some(ready), clock::now());
+        let ready = Question::IsReady { path: "/up".into(), timeout: Duration::from_secs(20) };
+        let mut probe = Probe::new(answering(answers), ready, clock::now());
         for obstacle in ["503", "closed", "not answer in HTTP"] {
             assert!(!ask(&mut probe, obstacle));
         }
         assert!(ask(&mut probe, ""));
+    }
+
+    #[test]
+    fn a_sign_of_life_is_any_answer() {
+        let timeout = Duration::from_secs(20);
+        for question in [Question::Get { path: "/".into(), timeout }, Question::Options { timeout }]
+        {
+            let answers = vec!["hello, I am SMTP\r\n", "HTTP/1.1 501 No\r\n\r\n"];
+            let mut probe = Probe::new(answering(answers), question, clock::now());
+            assert!(!ask(&mut probe, "not answer in HTTP"));
+            assert!(ask(&mut probe, ""));
+        }
     }
 }

@@ -1,34 +1,40 @@
 //! A new configuration: all of it comes into force, or none and the log says why.
 
-use super::command::{Slot, is_same};
+use super::garden::Pool;
 use super::{Origin, Supervisor, start};
-use crate::machine::command::{CommandId, Input, Wanted};
+use crate::base::limits;
+use crate::machine::supervisor::seam::{Input, PoolId, PoolPlan};
 use crate::plan::diff::{self, Change};
 use crate::plan::{AccessLog, Garden, Plan, Source};
 use crate::shell::config::{self, Loaded};
 use crate::shell::control::ToListener;
 use crate::shell::logs::operational;
-use crate::sys::clock;
+use crate::sys::{clock, memfd};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const WORKERS_MAX: u16 = limits::WORKERS_MAX as u16;
 
 impl Supervisor {
-    pub(super) fn reload(&mut self) {
+    /// The error is in the log already.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
         if self.machine.is_ending() {
-            return;
+            return Err("reloading: lychgate ends".to_owned());
         }
         let Origin::File(path) = self.origin.clone() else {
-            tracing::warn!(
-                "reloading: there is no file, the embedded quickstart runs. Nothing changes"
-            );
-            return;
+            let why = "reloading: there is no file, the embedded quickstart runs. Nothing changes";
+            tracing::warn!("{why}");
+            return Err(why.to_owned());
         };
         tracing::info!("reloading {}", path.display());
         let usec = clock::now().0 / 1000;
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
-        let taken = config::load(&path)
-            .map_err(|report| report.to_string())
-            .and_then(|loaded| self.take(loaded));
-        if let Err(why) = taken {
+        let taken = config::load(&path).map_err(|report| report.to_string()).and_then(|loaded| {
+            loaded.may_replace(&self.loaded.plan).map_err(|report| report.to_string())?;
+            loaded.complain();
+            self.take(loaded)
+        });
+        if let Err(why) = &taken {
             for line in why.lines() {
                 tracing::error!("{line}");
             }
@@ -38,6 +44,7 @@ impl Supervisor {
             );
             self.notify("READY=1\nSTATUS=The last reload was refused");
         }
+        taken
     }
 
     /// What can fail comes first and is undone; from the doors on nothing can.
@@ -59,7 +66,6 @@ impl Supervisor {
             }
         }
         operational::set_level(loaded.plan.server.log.level);
-        let before = commands(&self.loaded.plan);
         self.loaded = loaded;
         (self.text, self.plan_doors, self.access_log) = (text, plan_doors, access_log);
         self.revision += 1;
@@ -72,38 +78,42 @@ impl Supervisor {
         }
         self.tell_configuration();
         self.tell_open(&opened);
-        self.planned(&before);
+        self.planned();
         Ok(())
     }
 
-    /// Tells the machine which commands the plan in force wants; `before` are those of the plan
-    /// before it.
-    pub(super) fn planned(&mut self, before: &BTreeMap<String, Garden>) {
-        let mut wanted = Vec::new();
-        for (pool, Garden { command, lifecycle, .. }) in commands(&self.loaded.plan) {
-            let (startup_limit, shutdown_limit) =
-                (lifecycle.startup_limit, lifecycle.shutdown_limit);
-            let old = before.contains_key(&pool).then(|| self.newest(&pool)).flatten();
-            let same = old.filter(|id| is_same(&self.commands[id].command, &command));
-            let id = same.unwrap_or_else(|| self.name(pool, command));
-            let replaces = old.filter(|old| *old != id);
-            wanted.push(Wanted { id, replaces, startup_limit, shutdown_limit });
+    /// Tells the machine which gardens the plan in force wants.
+    pub(super) fn planned(&mut self) {
+        for pool in self.pools.values_mut() {
+            pool.is_planned = false;
         }
-        let shutdown_limit = self.loaded.plan.server.shutdown_limit;
-        self.inputs.push_back(Input::Planned { commands: wanted, shutdown_limit });
-    }
-
-    /// The command of a pool that came last.
-    fn newest(&self, pool: &str) -> Option<CommandId> {
-        let of_pool = self.commands.iter().filter(|(_, slot)| slot.pool == pool);
-        of_pool.map(|(id, _)| *id).max()
-    }
-
-    fn name(&mut self, pool: String, command: crate::plan::Command) -> CommandId {
-        self.commands_named += 1;
-        let id = CommandId(self.commands_named);
-        self.commands.insert(id, Slot { id, pool, command, generation: 0, running: None });
-        id
+        let mut plans = Vec::new();
+        for (name, mut garden) in gardens(&self.loaded.plan) {
+            if garden.workers == 0 {
+                garden.workers = start::available_cpus().min(WORKERS_MAX);
+            }
+            let known = self.pool_named(&name);
+            let id = known.unwrap_or_else(|| {
+                self.pools_named += 1;
+                PoolId(self.pools_named)
+            });
+            let garden_told = garden.clone();
+            let pool = self.pools.entry(id).or_insert_with(|| Pool::new(id, name, garden.clone()));
+            let is_changed = !diff::is_same(&pool.garden.command, &garden.command);
+            (pool.garden, pool.is_planned) = (garden, true);
+            pool.page =
+                self.loaded.pages.get(&pool.name).and_then(|page| match memfd::sealed(page) {
+                    Ok(page) => Some(Arc::new(page)),
+                    Err(error) => {
+                        tracing::error!("pool {}: sealing its error page: {error}", pool.name);
+                        None
+                    }
+                });
+            plans.push(PoolPlan { id, garden: garden_told, is_changed, adopted: Vec::new() });
+        }
+        let server = &self.loaded.plan.server;
+        let (workers_max, shutdown_limit) = (server.workers_max, server.shutdown_limit);
+        self.inputs.push_back(Input::Planned { pools: plans, workers_max, shutdown_limit });
     }
 
     pub(super) fn reopen_log(&mut self) {
@@ -122,10 +132,10 @@ impl Supervisor {
     }
 }
 
-/// Pool to command.
-fn commands(plan: &Plan) -> BTreeMap<String, Garden> {
+/// By pool.
+fn gardens(plan: &Plan) -> BTreeMap<String, Box<Garden>> {
     let each = plan.pools.iter().filter_map(|pool| match &pool.source {
-        Source::Garden(garden) => Some((pool.name.clone(), Garden::clone(garden))),
+        Source::Garden(garden) => Some((pool.name.clone(), garden.clone())),
         Source::Servers(_) | Source::Invalid(_) => None,
     });
     each.collect()

@@ -1,20 +1,31 @@
 //! From a configuration to a supervisor: everything that can fail before anything runs.
 
 use super::doors::Doors;
-use super::{Origin, Supervisor};
-use crate::machine::command as machine;
+use super::events::Events;
+use super::home::Home;
+use super::measure::Scales;
+use super::operator::Operator;
+use super::{Origin, Supervisor, schedule};
+use crate::base::time::Instant;
+use crate::machine::supervisor::Supervisor as Machine;
 use crate::plan::AccessLog;
+use crate::shell::api::Api;
 use crate::shell::config::Loaded;
+use crate::shell::control::AffinityKey;
 use crate::shell::logs::operational;
+use crate::shell::paths;
 use crate::sys::identity::{self, Identity};
+use crate::sys::journal::{self, Journal};
+use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
-use crate::sys::{memfd, process, rlimit};
+use crate::sys::{clock, memfd, process, rlimit};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::stdout;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Who the listener and the applications run as unless `server.user` says otherwise.
@@ -25,14 +36,29 @@ impl Supervisor {
     pub(super) fn start(
         origin: Origin,
         loaded: Loaded,
+        control: Option<PathBuf>,
         greet: Option<fn(&[String])>,
     ) -> Result<Self, String> {
         operational::set_level(loaded.plan.server.log.level);
+        loaded.complain();
         let third = process::reserve_third().map_err(|e| format!("reserving descriptor 3: {e}"))?;
         let signals = Signals::block().map_err(|error| format!("blocking signals: {error}"))?;
         let notifier = Notifier::from_environment()
             .map_err(|error| format!("reaching the service manager (NOTIFY_SOCKET): {error}"))?;
         let identity = resolve(loaded.plan.server.user.as_deref())?;
+        let control = control
+            .or_else(|| loaded.plan.server.control.as_ref().map(PathBuf::from))
+            .unwrap_or_else(paths::default_control);
+        let home = Home::open(&control, identity.as_ref())?;
+        let notices = Notices::bind(&home.notices())
+            .map_err(|error| format!("making {}: {error}", home.notices().display()))?;
+        let journal = Journal::at(Path::new(journal::PATH)).unwrap_or_else(|error| {
+            tracing::debug!("reaching the journal: {error}");
+            Journal::nowhere()
+        });
+        let (api, asks) = Api::start(home.control())?;
+        let affinity_key =
+            AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
         // Applications get the limit that we were started with.
         let open_files = rlimit::open_files().ok();
         if let Err(error) = rlimit::raise_open_files(0) {
@@ -50,7 +76,7 @@ impl Supervisor {
         let access_log = open_access_log(&loaded.plan.server.log.access)?;
         let text = seal(&loaded.text)?;
         Ok(Self {
-            machine: machine::Supervisor::new(),
+            machine: Machine::new(clock::wall_origin() ^ clock::now().0),
             inputs: VecDeque::new(),
             signals,
             notifier,
@@ -66,10 +92,20 @@ impl Supervisor {
             access_log,
             listener: None,
             sweeps: Vec::new(),
-            commands: BTreeMap::new(),
-            served: BTreeMap::new(),
-            commands_named: 0,
-            runtime: None,
+            listener_restarts: 0,
+            pools: BTreeMap::new(),
+            pools_named: 0,
+            measure_at: Instant(0),
+            home,
+            affinity_key,
+            notices,
+            events: Events::new(journal, 0),
+            asks,
+            _api: api,
+            operator: Operator::default(),
+            scales: Scales::default(),
+            zone: schedule::zone(),
+            since: clock::now(),
             greet,
             outcome: None,
             _third: third,
@@ -83,7 +119,7 @@ pub(super) fn seal(text: &str) -> Result<Arc<OwnedFd>, String> {
 }
 
 /// CPUs that this process may use: its affinity, and the quota of its cgroup.
-fn available_cpus() -> u16 {
+pub(super) fn available_cpus() -> u16 {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = crate::base::limits::THREADS_MAX;
     u16::try_from(cpus.min(most)).unwrap_or(1)

@@ -41,6 +41,7 @@ pub(crate) fn script(name: &str) -> String {
 fn package(program: &str) -> &str {
     match program {
         "nginx" => "nginx-light",
+        "node" => "nodejs",
         other => other,
     }
 }

@@ -5,7 +5,7 @@ mod value;
 
 use super::name::quoted;
 use crate::plan::fault::{Faults, Nature, nearest};
-use crate::plan::keys::{self, Form, Key};
+use crate::plan::keys::{self, Absent, Form, Key};
 use crate::plan::raw::{Entry, Kind, Table, Value};
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -89,6 +89,18 @@ impl<'a> Section<'a> {
 
     pub(super) fn has_table(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| matches!(value.kind, Kind::Table(_)))
+    }
+
+    /// Whether `name` is written, and not as its default is.
+    pub(super) fn departs(&self, name: &str) -> bool {
+        let Absent::Default(default) = self.key(name).absent else { return self.has(name) };
+        self.value(name).is_some_and(|value| match &value.kind {
+            Kind::Text(text) => text != default,
+            Kind::Integer(integer) => format!("{integer}") != default,
+            Kind::List(list) => !list.is_empty() || default != "[]",
+            Kind::Flag(flag) => format!("{flag}") != default,
+            _ => true,
+        })
     }
 
     /// Something that only the whole file can tell is missing here.
@@ -176,7 +188,10 @@ impl<'a> Section<'a> {
                 continue;
             };
             let name = Text { content: &entry.name, at: entry.span.clone(), path: path.clone() };
-            sections.push((name, Section::open(schema, path, entry.span.clone(), table, faults)));
+            let open = |faults: &mut Faults| {
+                Section::open(schema, path, entry.span.clone(), table, faults)
+            };
+            sections.push((name, faults.within(&entry.name, open)));
         }
         sections
     }

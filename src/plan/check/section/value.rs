@@ -34,6 +34,36 @@ impl<'a> Section<'a> {
             .unwrap_or_else(|| read(default))
     }
 
+    /// `None` = "off".
+    pub(in crate::plan::check) fn optional(
+        &self,
+        name: &str,
+        faults: &mut Faults,
+    ) -> Option<Duration> {
+        let key = self.key(name);
+        let (Form::Optional { min, max }, Absent::Default(default)) = (&key.form, &key.absent)
+        else {
+            unreachable!("the table of keys makes {} a duration or off", key.path)
+        };
+        let read = |text: &str| match text {
+            "off" => Some(None),
+            text => units::duration(text).map(Some),
+        };
+        let bound = |text: &str| {
+            units::duration(text).expect("durations in the table of keys are well formed")
+        };
+        let written = self.measure(name, faults, read, units::optional_hint, "a duration");
+        match written {
+            Some((Some(duration), at)) if duration < bound(min) || bound(max) < duration => {
+                let found = units::show_duration(duration);
+                self.out_of_range(name, &at, &found, [min, max], faults);
+                read(default).flatten()
+            }
+            Some((duration, _)) => duration,
+            None => read(default).flatten(),
+        }
+    }
+
     /// Bytes.
     pub(in crate::plan::check) fn size(&self, name: &str, faults: &mut Faults) -> u64 {
         let key = self.key(name);
@@ -76,6 +106,42 @@ impl<'a> Section<'a> {
         let (least, most) = (format!("{min}"), format!("{max}"));
         self.out_of_range(name, &value.span, &format!("{integer}"), [&least, &most], faults);
         read(default)
+    }
+
+    pub(in crate::plan::check) fn percent(&self, name: &str, faults: &mut Faults) -> u8 {
+        let key = self.key(name);
+        let (Form::Percent { max }, Absent::Default(default)) = (key.form, key.absent) else {
+            unreachable!("the table of keys makes {} a percentage with a default", key.path)
+        };
+        let read = |text: &str| units::percent(text).and_then(|whole| u8::try_from(whole).ok());
+        let default = read(default).expect("percentages in the table of keys are well formed");
+        let hint = |text: &str| units::percent_hint(text);
+        let Some((whole, at)) = self.measure(name, faults, units::percent, hint, "a percentage")
+        else {
+            return default;
+        };
+        if let Some(fitting) = u8::try_from(whole).ok().filter(|whole| *whole <= max) {
+            return fitting;
+        }
+        let most = format!("{max}%");
+        self.out_of_range(name, &at, &format!("{whole}%"), ["0%", &most], faults);
+        default
+    }
+
+    pub(in crate::plan::check) fn flag(&self, name: &str, faults: &mut Faults) -> bool {
+        let key = self.key(name);
+        let (Form::Flag, Absent::Default(default)) = (key.form, key.absent) else {
+            unreachable!("the table of keys makes {} a boolean with a default", key.path)
+        };
+        let default = default == "true";
+        let Some(value) = self.value(name) else { return default };
+        if let Kind::Flag(flag) = value.kind {
+            return flag;
+        }
+        self.mistyped(name, value, faults, "a boolean", || {
+            "write true or false, without quotes".into()
+        });
+        default
     }
 
     /// The variant beside the word that is written; `variants` are in the order of the words.
@@ -160,6 +226,27 @@ impl<'a> Section<'a> {
         }
         let texts = list.iter().filter_map(|value| as_text(value, self.path(name), faults));
         let texts: Vec<_> = texts.collect();
+        Some(texts.into_iter().filter(|text| no_zero(text, faults)).collect())
+    }
+
+    /// Strings; `None` when absent or of a wrong form. An empty list says that there are none.
+    pub(in crate::plan::check) fn series(
+        &self,
+        name: &str,
+        faults: &mut Faults,
+    ) -> Option<Vec<Text<'a>>> {
+        let key = self.key(name);
+        debug_assert_eq!(key.form, Form::Series, "{}", key.path);
+        let value = self.value(name)?;
+        let Kind::List(list) = &value.kind else {
+            self.mistyped(name, value, faults, "a list of strings", || match &value.kind {
+                Kind::Text(text) => format!("write [{text:?}]"),
+                _ => "write [\"...\"], or [] for none".into(),
+            });
+            return None;
+        };
+        let texts: Vec<_> =
+            list.iter().filter_map(|value| as_text(value, self.path(name), faults)).collect();
         Some(texts.into_iter().filter(|text| no_zero(text, faults)).collect())
     }
 

@@ -1,17 +1,25 @@
 //! A thread of the data plane: carries completions from the engine to the machine and orders back,
 //! and takes messages from the control side of the listener process. Decides nothing.
 
+mod list;
+mod message;
+#[cfg(test)]
+mod tests;
+
+pub(in crate::shell) use list::keep_oldest;
+pub use message::{Message, News, Peer, Report};
+
 use crate::base::address::Address;
-use crate::base::id::{DoorId, ServerIndex};
+use crate::base::id::DoorId;
 use crate::base::time::Instant;
-use crate::machine::gate::Gate;
+use crate::machine::gate::Grant;
 use crate::machine::listener::seam::{Effect, Input, Outbox};
 use crate::machine::listener::{Listener, Shared};
-use crate::machine::tally::Tally;
-use crate::plan::{EngineChoice, Plan};
+use crate::plan::EngineChoice;
+use crate::shell::control::AffinityKey;
 use crate::shell::logs::AccessSender;
 use crate::sys::clock;
-use crate::sys::engine::{Buffer, Choice, Completion, Counters, Engine};
+use crate::sys::engine::{Buffer, Choice, Completion, Engine};
 use crate::sys::errno::Error;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use nix::errno::Errno;
@@ -25,79 +33,15 @@ pub struct Settings {
     pub thread: u16,
     pub engine: EngineChoice,
     pub seed: u64,
+    pub affinity_key: AffinityKey,
     pub shared: Arc<Shared>,
     pub messages: Receiver<Message>,
+    /// All threads of the process, this one among them.
+    pub peers: Arc<[Peer]>,
     /// An eventfd, written after each message so that a sleeping engine looks.
     pub wake: OwnedFd,
     pub log: AccessSender,
     pub reports: Sender<Report>,
-}
-
-/// Control side to thread.
-#[derive(Debug)]
-pub enum Message {
-    /// Start accepting on this listening socket.
-    Open {
-        door: DoorId,
-        socket: OwnedFd,
-    },
-    /// Stop accepting on a door and close the socket.
-    Shut {
-        door: DoorId,
-    },
-    Plan {
-        plan: Arc<Plan>,
-        doors: Arc<[DoorId]>,
-        gates: Arc<[Option<Arc<Gate>>]>,
-    },
-    Served {
-        pool: String,
-        server: ServerIndex,
-        address: Option<Address>,
-    },
-    /// What the thread that checks holds a server to be.
-    Judged {
-        pool: String,
-        address: Address,
-        is_well: bool,
-    },
-    /// Stop accepting, finish what runs; `Report::Drained` follows, then the thread ends.
-    Drain,
-    /// End now.
-    Stop,
-    /// `Report::Counters` follows.
-    Count,
-}
-
-/// Thread to control side.
-#[derive(Debug)]
-pub enum Report {
-    /// The engine runs; `fallback` names the cause when "auto" had to take epoll.
-    Started {
-        thread: u16,
-        engine: &'static str,
-        fallback: Option<String>,
-    },
-    /// The thread could not start or had to give up: what was attempted, on what, why, remedy.
-    Failed {
-        thread: u16,
-        why: String,
-    },
-    Drained {
-        thread: u16,
-    },
-    /// A check of this thread ended; the others are to be told.
-    Judged {
-        thread: u16,
-        pool: String,
-        address: Address,
-        is_well: bool,
-    },
-    Counters {
-        thread: u16,
-        tally: Box<Tally>,
-        engine: Box<Counters>,
-    },
 }
 
 /// How often the machine hears of the wall clock, and how often a pause in accepting is logged.
@@ -127,7 +71,8 @@ fn work(settings: Settings) -> Result<(), Error> {
     let thread = settings.thread;
     let _ = settings.reports.send(Report::Started { thread, engine: engine.name(), fallback });
     let now = clock::now();
-    let mut machine = Listener::new(now, settings.seed, settings.shared);
+    let mut machine = Listener::new(now, settings.thread, settings.seed, settings.shared);
+    machine.set_affinity_key(settings.affinity_key.0);
     machine.set_wall(clock::wall_origin());
     let mut data = Thread {
         number: thread,
@@ -136,6 +81,7 @@ fn work(settings: Settings) -> Result<(), Error> {
         out: Outbox::default(),
         doors: Vec::new(),
         messages: settings.messages,
+        peers: settings.peers,
         reports: settings.reports,
         log: settings.log,
         now,
@@ -168,6 +114,7 @@ struct Thread {
     /// Open now; shut when draining.
     doors: Vec<DoorId>,
     messages: Receiver<Message>,
+    peers: Arc<[Peer]>,
     reports: Sender<Report>,
     log: AccessSender,
     /// One reading of the clock serves a turn.
@@ -243,9 +190,13 @@ impl Thread {
         self.carry_out(None);
     }
 
-    /// Carries the machine's orders to the engine, at once: a `Forward` means the bytes just heard.
+    /// Carries the machine's orders out, at once: a `Forward` means the bytes just heard.
     fn carry_out(&mut self, current: Option<Buffer>) {
         let engine = &mut self.engine;
+        let report = |report| {
+            // Nobody listens any more only when the process is ending.
+            let _ = self.reports.send(report);
+        };
         for effect in self.out.effects.drain(..) {
             match effect {
                 Effect::Adopt { arrival, id } => engine.adopt(arrival, id),
@@ -264,13 +215,13 @@ impl Thread {
                         tell_verdict(&pool, &address, is_well);
                     }
                     let (thread, address) = (self.number, Address::clone(&address));
-                    let _ = self.reports.send(Report::Judged { thread, pool, address, is_well });
+                    report(Report::Judged { thread, pool, address, is_well });
                 }
-                Effect::Grant { .. }
-                | Effect::Want { .. }
-                | Effect::Empty { .. }
-                | Effect::Spent { .. }
-                | Effect::Violate { .. } => {}
+                Effect::Grant { pool, grant } => pass_grant(&self.peers, pool, grant),
+                Effect::Want { pool } => report(Report::Wanted { pool }),
+                Effect::Empty { pool, place } => report(Report::Emptied { pool, place }),
+                Effect::Spent { pool, place } => report(Report::Spent { pool, place }),
+                Effect::Violate { pool, place } => report(Report::Violated { pool, place }),
                 Effect::Drained => self.phase = Phase::Drained,
             }
         }
@@ -307,6 +258,18 @@ impl Thread {
             Message::Judged { pool, address, is_well } => {
                 self.step(Input::Judged { pool, address, is_well });
             }
+            Message::News(news) => {
+                let known = news.acknowledged().map(|(pool, place)| (pool.to_owned(), place));
+                self.step(news.input());
+                if let Some((pool, place)) = known {
+                    let _ = self.reports.send(Report::Known { pool, place });
+                }
+            }
+            Message::Granted { pool, grant } => self.step(Input::Granted { pool, grant }),
+            Message::List { token, pool, older } => {
+                let rows = list::rows(&self.machine, self.now, pool.as_deref(), older);
+                let _ = self.reports.send(Report::Listed { token, rows });
+            }
             Message::Drain => {
                 for door in self.doors.drain(..) {
                     self.engine.shut(door);
@@ -340,6 +303,16 @@ impl Thread {
     }
 }
 
+/// To the thread whose request was granted a slot.
+fn pass_grant(peers: &[Peer], pool: String, grant: Grant) {
+    let thread = grant.ticket.thread;
+    let peer = peers.get(usize::from(thread)).expect("tickets name threads of this process");
+    if let Err(error) = peer.tell(Message::Granted { pool, grant }) {
+        // It hears the message with the next that wakes it.
+        tracing::error!(thread, "waking a thread: {error}");
+    }
+}
+
 fn tell_verdict(pool: &str, address: &Address, is_well: bool) {
     if is_well {
         tracing::info!("pool {pool}: {address} passes its checks again and is used");
@@ -358,88 +331,5 @@ impl Drop for AbortOnPanic {
         if std::thread::panicking() {
             std::process::abort();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crossbeam::channel::unbounded;
-    use nix::sys::eventfd::{EfdFlags, EventFd};
-    use std::net::TcpStream;
-    use std::os::fd::AsFd;
-    use std::thread::{self, JoinHandle};
-
-    fn access_log() -> AccessSender {
-        AccessSender::nowhere()
-    }
-
-    struct Control {
-        messages: Sender<Message>,
-        reports: Receiver<Report>,
-        wake: EventFd,
-        thread: JoinHandle<()>,
-    }
-
-    impl Control {
-        fn start(engine: EngineChoice) -> Self {
-            let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap();
-            let (messages, inbox) = unbounded();
-            let (outbox, reports) = unbounded();
-            let settings = Settings {
-                thread: 3,
-                engine,
-                seed: 1,
-                shared: Arc::default(),
-                messages: inbox,
-                wake: wake.as_fd().try_clone_to_owned().unwrap(),
-                log: access_log(),
-                reports: outbox,
-            };
-            let thread = thread::spawn(move || run(settings));
-            Self { messages, reports, wake, thread }
-        }
-
-        fn tell(&self, message: Message) {
-            self.messages.send(message).unwrap();
-            self.wake.write(1).unwrap();
-        }
-
-        fn report(&self) -> Report {
-            self.reports.recv_timeout(Duration::from_secs(10)).unwrap()
-        }
-    }
-
-    #[test]
-    fn a_thread_opens_and_shuts_doors_counts_and_stops() {
-        for engine in [EngineChoice::Epoll, EngineChoice::Auto] {
-            let control = Control::start(engine);
-            let Report::Started { thread: 3, engine, .. } = control.report() else { panic!() };
-            let any = Address::Tcp(([127, 0, 0, 1], 0).into());
-            let socket = crate::sys::socket::listen(&any, 4, false).unwrap();
-            let address = crate::sys::socket::local_address(&socket).unwrap();
-            let Address::Tcp(address) = address else { panic!() };
-            let door = DoorId(0);
-            control.tell(Message::Open { door, socket });
-            TcpStream::connect(address).unwrap();
-            control.tell(Message::Shut { door });
-            control.tell(Message::Count);
-            let Report::Counters { thread: 3, engine: counters, .. } = control.report() else {
-                panic!()
-            };
-            assert!(counters.enters > 0 && counters.completions > 0, "{engine}: {counters:?}");
-            control.tell(Message::Stop);
-            control.thread.join().unwrap();
-            assert!(TcpStream::connect(address).is_err(), "the door was not shut");
-        }
-    }
-
-    #[test]
-    fn a_thread_ends_when_its_control_side_is_gone() {
-        let control = Control::start(EngineChoice::Auto);
-        assert!(matches!(control.report(), Report::Started { .. }));
-        drop(control.messages);
-        control.wake.write(1).unwrap();
-        control.thread.join().unwrap();
     }
 }

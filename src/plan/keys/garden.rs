@@ -1,0 +1,235 @@
+//! `[pool.NAME]` with a command: how its workers are kept.
+
+use super::{
+    Absent, Form, Key, deadline, flag, integer, key, later, optional, series, table, word,
+};
+
+const EVENTS: &str = "[\"every\", \"at\", \"requests\", \"private-memory\", \"virtual-memory\", \
+                      \"memory-percent\", \"demand\", \"config\", \"unhealthy\"]";
+
+pub(super) const GARDEN: &[Key] = &[
+    word(
+        "pool.NAME.start",
+        &["on-demand", "always"],
+        "Whether workers are started for the first request that needs them, or with the pool.",
+    ),
+    flag(
+        "pool.NAME.autostart",
+        "true",
+        "Whether the pool runs from the beginning; false leaves it stopped until it is started.",
+    ),
+    integer("pool.NAME.workers", 0, 128, "1", "Workers at most; 0 is one for each CPU."),
+    integer("pool.NAME.min_workers", 0, 128, "0", "Workers that are there without demand."),
+    integer(
+        "pool.NAME.slots",
+        0,
+        65_535,
+        "0",
+        "Requests at once for each worker; what goes beyond them waits; 0 is no limit.",
+    ),
+    word(
+        "pool.NAME.dispatch",
+        &["round-robin", "least-busy"],
+        "Which worker with a free slot gets the next request.",
+    ),
+    series(
+        "pool.NAME.warm_up",
+        "[]",
+        "Paths that a worker is asked, one after the other, before it serves.",
+    ),
+    key(
+        "pool.NAME.affinity",
+        Form::Table,
+        Absent::Means("any worker may get any request"),
+        "What ties a client to one slot of the garden.",
+    ),
+    word(
+        "pool.NAME.affinity.by",
+        &["cookie", "header", "client-ip"],
+        "A signed cookie of lychgate's own, a field of the request, or the client's address.",
+    ),
+    key(
+        "pool.NAME.affinity.name",
+        Form::Text,
+        Absent::Means("lychgate for a cookie; a header must be named"),
+        "Of the cookie or the field.",
+    ),
+    table("pool.NAME.queue", "Requests that wait for a worker."),
+    integer(
+        "pool.NAME.queue.limit",
+        1,
+        65_535,
+        "1000",
+        "Requests that wait at once; more are refused.",
+    ),
+    integer(
+        "pool.NAME.queue.restart_limit",
+        0,
+        65_535,
+        "10",
+        "Takes the place of limit while a crashed worker is replaced and no other serves.",
+    ),
+    deadline("pool.NAME.queue.timeout", "120s", "How long a request may wait; then 503."),
+    optional(
+        "pool.NAME.queue.disconnect_check",
+        "10ms",
+        "720h",
+        "5s",
+        "After this time in the queue, a request whose client has gone is dropped.",
+    ),
+    word(
+        "pool.NAME.queue.reject",
+        &["503", "reset"],
+        "How a request that cannot be served is refused: by an answer, or by a TCP reset.",
+    ),
+    key(
+        "pool.NAME.queue.retry_after",
+        Form::Duration { min: "0s", max: "24h" },
+        Absent::Default("5s"),
+        "What Retry-After of a 503 says, in whole seconds; \"0s\" leaves it out.",
+    ),
+    key(
+        "pool.NAME.queue.error_page",
+        Form::Text,
+        Absent::Default(""),
+        "File with the body of the pool's 503; \"\" is the built-in one.",
+    ),
+    table("pool.NAME.lifecycle", "How workers start, rest and end."),
+    deadline(
+        "pool.NAME.lifecycle.startup_limit",
+        "90s",
+        "Until a started worker must be ready; then it is ended and counts as failed.",
+    ),
+    deadline(
+        "pool.NAME.lifecycle.shutdown_limit",
+        "90s",
+        "For what a worker still runs when it is to end, and from SIGTERM to SIGKILL.",
+    ),
+    optional(
+        "pool.NAME.lifecycle.idle_timeout",
+        "10ms",
+        "720h",
+        "20m",
+        "A worker without requests for so long is ended, down to min_workers.",
+    ),
+    flag(
+        "pool.NAME.lifecycle.orphan",
+        "false",
+        "Whether a failed worker is released, for whoever wants to look into it, not killed.",
+    ),
+    series(
+        "pool.NAME.lifecycle.orphan_command",
+        "[]",
+        "Program and arguments run for each orphan, with {pid}, {reason} and {pool} put in.",
+    ),
+    integer(
+        "pool.NAME.lifecycle.max_orphans",
+        1,
+        100,
+        "2",
+        "Orphans at once; a worker that fails beyond them is killed.",
+    ),
+    table("pool.NAME.health", "How a worker that has stopped working is found."),
+    optional(
+        "pool.NAME.health.ping_interval",
+        "1s",
+        "720h",
+        "30s",
+        "Between two pings: requests that the worker itself must answer.",
+    ),
+    key(
+        "pool.NAME.health.ping_timeout",
+        Form::Duration { min: "1s", max: "720h" },
+        Absent::Default("90s"),
+        "How long the answer to a ping may take; then the worker counts as failed.",
+    ),
+    key(
+        "pool.NAME.health.ping_path",
+        Form::Text,
+        Absent::Means("ready.path, or else OPTIONS *"),
+        "The path that a ping asks for; any answer is good.",
+    ),
+    optional(
+        "pool.NAME.health.deadlock_interval",
+        "1s",
+        "720h",
+        "3m",
+        "A pool where requests wait and no byte of a response came for so long is deadlocked.",
+    ),
+    key(
+        "pool.NAME.health.deadlock_pause",
+        Form::Duration { min: "0s", max: "720h" },
+        Absent::Default("9m"),
+        "Least time between two restarts for a deadlock.",
+    ),
+    table("pool.NAME.recycle", "When a worker is replaced although it has not failed."),
+    optional("pool.NAME.recycle.every", "1s", "7200h", "29h", "Age at which a worker is replaced."),
+    series(
+        "pool.NAME.recycle.at",
+        "[]",
+        "Times of the day, in local time, at which all workers are replaced: [\"03:00\"].",
+    ),
+    key(
+        "pool.NAME.recycle.jitter",
+        Form::Percent { max: 50 },
+        Absent::Default("10%"),
+        "By how much every and requests differ between the workers of a garden.",
+    ),
+    integer(
+        "pool.NAME.recycle.requests",
+        0,
+        u32::MAX,
+        "0",
+        "Requests after which a worker is replaced; 0 is off.",
+    ),
+    key(
+        "pool.NAME.recycle.private_memory",
+        Form::Size { min: "0", max: "1048576TiB" },
+        Absent::Default("0"),
+        "Anonymous and swapped memory of a worker at which it is replaced; \"0\" is off.",
+    ),
+    key(
+        "pool.NAME.recycle.virtual_memory",
+        Form::Size { min: "0", max: "1048576TiB" },
+        Absent::Default("0"),
+        "Address space of a worker at which it is replaced; \"0\" is off.",
+    ),
+    integer(
+        "pool.NAME.recycle.memory_percent",
+        0,
+        100,
+        "0",
+        "As private_memory, in percent of the memory of the machine or the control group; 0 is off.",
+    ),
+    flag(
+        "pool.NAME.recycle.overlap",
+        "true",
+        "Whether the new worker serves before the old one ends; else requests wait in between.",
+    ),
+    flag(
+        "pool.NAME.recycle.on_config_change",
+        "true",
+        "Whether a change of the pool's command, or of the folder it leads to, replaces workers.",
+    ),
+    series("pool.NAME.recycle.log", EVENTS, "Which recycles are reported as events."),
+    table("pool.NAME.rapid_fail", "What stops a pool whose workers keep failing."),
+    integer(
+        "pool.NAME.rapid_fail.failures",
+        0,
+        1_000_000,
+        "5",
+        "Failures within window that stop the pool until it is started by hand; 0 is off.",
+    ),
+    key(
+        "pool.NAME.rapid_fail.window",
+        Form::Duration { min: "1s", max: "2400h" },
+        Absent::Default("5m"),
+        "The time over which failures are counted.",
+    ),
+    series(
+        "pool.NAME.rapid_fail.command",
+        "[]",
+        "Program and arguments run when the pool stops so, with {pool} put in.",
+    ),
+    later("pool.NAME.lend"),
+];

@@ -1,0 +1,118 @@
+//! Carrying out what a pool's machine orders about its workers.
+
+use super::Supervisor;
+use super::listener::named;
+use super::worker::{Ground, Worker};
+use crate::base::time::Instant;
+use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
+use crate::machine::supervisor::seam::{Input, PoolId};
+use crate::shell::control::{self, ToListener};
+
+impl Supervisor {
+    pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
+        let Some(pool) = self.pools.get_mut(&id) else { return };
+        let name = pool.name.clone();
+        match order {
+            Order::Spawn { worker } => self.spawn(now, id, worker),
+            Order::Admit { worker, requests_max } => {
+                let slots = pool.garden.slots;
+                let Some(it) = pool.workers.get(&worker) else { return };
+                let address = it.address.to_string();
+                let worker = named(worker);
+                let delivered = 0;
+                self.tell(
+                    &ToListener::Admit {
+                        pool: name,
+                        worker,
+                        address,
+                        slots,
+                        requests_max,
+                        delivered,
+                    },
+                    Vec::new(),
+                );
+            }
+            Order::Retire { worker } => {
+                let word = ToListener::Retire { pool: name, worker: named(worker) };
+                self.tell(&word, Vec::new());
+            }
+            Order::Dismiss { worker } => {
+                let word = ToListener::Dismiss { pool: name, worker: named(worker) };
+                self.tell(&word, Vec::new());
+            }
+            Order::Terminate { worker } => {
+                let Some(it) = pool.workers.get_mut(&worker) else { return };
+                (it.proof, it.ping) = (None, None);
+                if let Err(error) = it.child.terminate() {
+                    tracing::error!("pool {name}: ending process {}: {error}", it.child.pid());
+                }
+            }
+            Order::Kill { worker } => {
+                let Some(it) = pool.workers.get_mut(&worker) else { return };
+                (it.proof, it.ping) = (None, None);
+                if let Err(error) = it.child.kill() {
+                    tracing::error!("pool {name}: killing process {}: {error}", it.child.pid());
+                }
+            }
+            Order::Ping { worker } => {
+                if let Some(it) = pool.workers.get_mut(&worker) {
+                    it.ask(&pool.garden, now);
+                }
+            }
+            Order::Orphan { worker, why } => {
+                if let Some(it) = pool.workers.get_mut(&worker) {
+                    (it.proof, it.ping) = (None, None);
+                    it.released = Some(why);
+                }
+            }
+            Order::Stand { standing, may_grow } => {
+                let standing = shown(standing);
+                self.tell(&ToListener::Stand { pool: name, standing, may_grow }, Vec::new());
+            }
+            Order::Trip => {}
+            Order::Tell(event) => self.report(now, id, event),
+            Order::Over => {}
+        }
+    }
+
+    fn spawn(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
+        let input = match self.start_worker(now, id, worker) {
+            Ok(()) => PoolInput::Spawned { worker },
+            Err(why) => {
+                if let Some(pool) = self.pools.get_mut(&id) {
+                    pool.spawn_error = why;
+                }
+                PoolInput::SpawnFailed { worker }
+            }
+        };
+        self.inputs.push_front(Input::Pool { pool: id, input });
+    }
+
+    fn start_worker(&mut self, now: Instant, id: PoolId, worker: WorkerId) -> Result<(), String> {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return Err("its pool is not known".to_owned());
+        };
+        let path = self.home.socket(&pool.name, id.0, worker.slot, worker.generation);
+        let identity = self.identity.as_ref();
+        let notices = self.notices.path().to_str();
+        let ground = Ground { identity, open_files: self.open_files, notices };
+        let started = Worker::start(&ground, &pool.name, worker, &pool.garden, path, now)?;
+        pool.workers.insert(worker, started);
+        Ok(())
+    }
+
+    /// No configuration has the pool and no worker is left but orphans.
+    pub(super) fn forget(&mut self, id: PoolId) {
+        self.pools.remove(&id);
+    }
+}
+
+fn shown(standing: Standing) -> control::Standing {
+    match standing {
+        Standing::Running => control::Standing::Running,
+        Standing::Replacing => control::Standing::Replacing,
+        Standing::Paused { limit } => control::Standing::Paused { limit },
+        Standing::Stopped => control::Standing::Stopped,
+        Standing::Tripped => control::Standing::Tripped,
+    }
+}
