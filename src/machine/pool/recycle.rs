@@ -1,7 +1,7 @@
 //! Recycling: which workers are to be replaced, why, and which of them is next. One at a time, and
 //! only while nobody else is missing.
 
-use super::life::Life;
+use super::life::{Life, tell};
 use super::seam::{Order, Phase, Trigger, WorkerId};
 use super::worker::Worker;
 use crate::base::time::Instant;
@@ -51,7 +51,7 @@ impl Life {
         }
         worker.recycling = Some(trigger);
         if self.garden.recycle.log.contains(&trigger) {
-            self.tell(Some(id), Kind::Recycling(trigger), out);
+            tell(Some(id), Kind::Recycling(trigger), out);
         }
     }
 
@@ -175,6 +175,6 @@ impl Life {
                 worker.recycling = None;
             }
         }
-        self.tell(Some(old), Kind::RecycleFailed(trigger), out);
+        tell(Some(old), Kind::RecycleFailed(trigger), out);
     }
 }

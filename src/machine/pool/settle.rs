@@ -1,6 +1,6 @@
 //! The one level-triggered decision: what time has brought, what is wanted, who goes, who comes.
 
-use super::life::{Life, Mode};
+use super::life::{Life, Mode, tell};
 use super::seam::{Failure, Order, Phase, Standing, WorkerId};
 use super::worker::Worker;
 use crate::base::time::Instant;
@@ -50,8 +50,7 @@ impl Life {
                 self.end_failed(now, id, Failure::ShutdownTimeout, out);
             }
             // The server's end, or the operator's impatience, is not its failure.
-            Phase::Terminating => self.kill(now, id, out),
-            Phase::Killing => self.kill(now, id, out),
+            Phase::Terminating | Phase::Killing => self.kill(now, id, out),
             Phase::Admitted | Phase::Serving | Phase::Orphaned => worker.deadline = Instant::NEVER,
         }
     }
@@ -79,7 +78,7 @@ impl Life {
                 out.push(Order::Dismiss { worker: id });
             }
             out.push(Order::Orphan { worker: id, why });
-            self.tell(Some(id), Kind::WorkerOrphaned(why), out);
+            tell(Some(id), Kind::WorkerOrphaned(why), out);
         } else {
             self.kill(now, id, out);
         }
@@ -135,7 +134,7 @@ impl Life {
         if self.is_open() && self.guard.has_tripped(now, &self.garden.rapid_fail) {
             self.mode = Mode::Tripped;
             self.stand(out);
-            self.tell(None, Kind::PoolTripped, out);
+            tell(None, Kind::PoolTripped, out);
             out.push(Order::Trip);
         }
     }

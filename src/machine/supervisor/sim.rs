@@ -275,10 +275,11 @@ impl World {
                 alive.is_ready = true;
                 self.step(Input::ListenerReady);
             }
-            Event::ListenerExited(incarnation) if incarnation == self.incarnation => {
-                if self.listener.take_if(|alive| !alive.is_unkillable).is_some() {
-                    self.step(Input::ListenerExited);
-                }
+            Event::ListenerExited(incarnation)
+                if incarnation == self.incarnation
+                    && self.listener.take_if(|alive| !alive.is_unkillable).is_some() =>
+            {
+                self.step(Input::ListenerExited);
             }
             Event::Ready(id, worker) => {
                 let Some(alive) = self.workers.get_mut(&(id, worker)) else { return };
