@@ -70,6 +70,7 @@ impl Gate {
         command.env_remove("RUST_LOG").env("TMPDIR", directory.path());
         command.env("XDG_RUNTIME_DIR", directory.path());
         command.env("NOTIFY_SOCKET", directory.path().join("notify"));
+        command.env("LYCHGATE_CONTROL", directory.path().join("home/control.sock"));
         command.envs(recipe.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         spawn::prepare(&mut command, recipe.ring);
