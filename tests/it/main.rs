@@ -10,6 +10,7 @@ mod answers;
 mod balance;
 mod bulk;
 mod command;
+mod control;
 mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]
