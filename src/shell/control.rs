@@ -33,8 +33,6 @@ pub enum ToListener {
     Open { sockets: Vec<(u16, u16)> },
     /// Stop accepting on a door and close its sockets.
     Shut { door: u16 },
-    /// Where a command pool's process is.
-    Served { pool: String, address: Option<String> },
     /// A worker is ready: give it requests. Answered by `Serving`.
     Admit {
         pool: String,
@@ -170,7 +168,8 @@ impl fmt::Debug for AffinityKey {
 
 impl From<AffinityKey> for String {
     fn from(key: AffinityKey) -> Self {
-        key.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");
+        key.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 }
 

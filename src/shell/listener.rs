@@ -1,7 +1,7 @@
 //! The listener process: takes its configuration and its sockets from the supervisor, gives up
 //! every privilege, runs one thread of the data plane per core and speaks for them all.
 
-use crate::base::id::{DoorId, ServerIndex};
+use crate::base::id::DoorId;
 use crate::plan::Plan;
 use crate::shell::control::{
     self, AffinityKey, FRAME_SIZE_MAX, FromListener, RequestRow, ToListener,
@@ -205,15 +205,6 @@ impl Listener {
             }
             ToListener::Shut { door } => {
                 self.threads.tell_all(|| Message::Shut { door: DoorId(door) })?;
-            }
-            ToListener::Served { pool, address } => {
-                let address = address.as_deref().and_then(control::parse_address);
-                let server = ServerIndex(0);
-                self.threads.tell_all(|| Message::Served {
-                    pool: pool.clone(),
-                    server,
-                    address: address.clone(),
-                })?;
             }
             ToListener::Count => {
                 self.count.begin(self.threads.count(), self.log.loss());

@@ -30,7 +30,7 @@ struct Scene {
 fn port_of(socket: &OwnedFd) -> SocketAddr {
     match socket::local_address(socket).unwrap() {
         crate::base::address::Address::Tcp(address) => address,
-        other => panic!("{other}"),
+        other @ crate::base::address::Address::Unix(_) => panic!("{other}"),
     }
 }
 
