@@ -163,7 +163,8 @@ impl Listener {
             ];
             Notes::new(text, &parts)
         } else {
-            Notes::new(text, &[id])
+            // For the list of requests.
+            Notes::new(text, &[id, request.method_text, request.target.text(), request.host])
         };
         let mut exchange = self.box_up(Exchange::new(now, notes));
         exchange.method = request.method;
