@@ -157,7 +157,7 @@ impl Machine for Threads {
             }
             Input::Draining => self.tell(now, out, || Input::Draining),
             Input::Woken => self.tell(now, out, || Input::Woken),
-            Input::Served { .. } | Input::Judged { .. } => {}
+            Input::Judged { .. } => {}
         }
     }
 
