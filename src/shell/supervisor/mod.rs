@@ -21,6 +21,7 @@ mod reload;
 mod report;
 pub mod schedule;
 mod start;
+pub mod state;
 pub mod tail;
 pub mod texts;
 mod worker;
