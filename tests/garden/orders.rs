@@ -93,10 +93,8 @@ impl Oracle {
         if is_replacement || staying < target(&self.garden) || self.waiting > 0 {
             return;
         }
-        if self.deaths > 0 {
-            self.deaths -= 1;
-        } else if self.wanted {
-            self.wanted = false;
+        if self.claims > 0 {
+            self.claims -= 1;
         } else {
             self.blame("groundless-start", format!("{worker:?}: nobody needs it"));
         }
@@ -112,12 +110,12 @@ impl Oracle {
         self.require(is_time, "early-serve", || format!("Admit of {worker:?}: {record:?}"));
         self.require(self.told.is_some(), "stand-first", || format!("Admit of {worker:?}"));
         let wanted = self.garden.recycle.requests;
-        let jitter = u64::from(self.garden.recycle.jitter);
-        let least = (wanted * (100 - jitter) / 100).saturating_sub(1);
+        let least = self.spans.requests_least(wanted);
         let is_right =
             requests_max <= wanted && requests_max >= least && (requests_max == 0) == (wanted == 0);
-        // What it was given before the listener died is counted off or not.
-        self.require(is_right || record.has_served, "requests-max", || {
+        // To a listener that came back it may be said as to the last one.
+        let is_first = record.phase == Phase::Starting;
+        self.require(is_right || !is_first, "requests-max", || {
             format!("{worker:?}: {requests_max} of {wanted}")
         });
         let now = self.now;
@@ -137,7 +135,7 @@ impl Oracle {
         }
         let is_due = self.is_due(&record);
         if self.is_running() && (is_due || !self.is_idle(&record)) {
-            self.deaths += 1;
+            self.claims += 1;
         }
         let is_exclusive = self.is_running() && is_due && !self.garden.recycle.overlap;
         let now = self.now;
@@ -174,7 +172,7 @@ impl Oracle {
 
     /// It has a reason to be recycled.
     fn is_due(&self, record: &Record) -> bool {
-        !record.reasons.is_empty() || self.now >= record.born + self.spans.every.least
+        !record.reasons.is_empty() || self.now >= record.born + self.spans.every_least()
     }
 
     pub(crate) fn is_idle(&self, record: &Record) -> bool {
@@ -209,14 +207,18 @@ impl Oracle {
     }
 
     fn is_end_due(&self) -> bool {
-        self.ending.is_some_and(|(_, deadline)| self.now >= deadline)
+        self.ending.is_some_and(|deadline| self.now >= deadline)
     }
 
     fn terminate(&mut self, worker: WorkerId) {
         let Some(record) = self.live(worker, "Terminate") else { return };
         let is_over = self.is_by_now(record.retired_at, self.spans.shutdown.least);
         let is_time = match record.phase {
-            Phase::Starting => self.kill_excuse(worker, &record).is_some(),
+            Phase::Starting => {
+                let excuse = self.kill_excuse(worker, &record);
+                self.cover.note_in("terminated:", excuse.unwrap_or_default());
+                excuse.is_some()
+            }
             Phase::Draining => record.is_emptied || is_over || self.is_end_due(),
             _ => false,
         };
@@ -224,7 +226,7 @@ impl Oracle {
         let now = self.now;
         if let Some(record) = self.workers.get_mut(&worker) {
             if record.phase == Phase::Starting {
-                self.deaths += 1;
+                self.claims += 1;
             }
             record.terminated_at = Some(now);
             record.enter(now, Phase::Terminating);
@@ -268,7 +270,7 @@ impl Oracle {
         let now = self.now;
         let Some(record) = self.workers.get_mut(&worker) else { return };
         if record.is_staying() {
-            self.deaths += 1;
+            self.claims += 1;
         }
         record.enter(now, phase);
         if phase == Phase::Killing {
@@ -322,8 +324,8 @@ impl Oracle {
                 self.cover.note_in("recycling:", trigger.word());
             }
             Kind::PoolTripped => {
-                let is_so = self.step.has_tripped || self.step.must_trip;
-                self.require(is_so, "event", || String::from("tripped, and it is not"));
+                let is_so = self.step.has_tripped || self.window.count(self.now) != Count::MustNot;
+                self.require(is_so, "trip", || String::from("told, and it is not time"));
             }
             kind => self.cover.note(kind.word()),
         }
@@ -364,7 +366,7 @@ impl Oracle {
             }
             Failure::ShutdownTimeout => {
                 let since = record.terminated_at.or(record.retired_at);
-                self.is_by_now(since, self.spans.shutdown.least.min(GRACE))
+                self.is_end_due() || self.is_by_now(since, self.spans.shutdown.least.min(GRACE))
             }
             Failure::PingTimeout => self.is_silent(record),
             Failure::Deadlock => self.is_deadlocked(),

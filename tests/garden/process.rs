@@ -61,8 +61,10 @@ impl Fate {
         }
     }
 
-    /// What it would still do wrong is forgiven, but for its stubbornness.
+    /// It does nothing wrong any more.
     pub(crate) fn calm(&mut self) {
+        self.term = self.term.or(Some(Duration::ZERO));
+        self.ignores_kill = false;
         self.dies_after = None;
         self.mute_after = None;
         self.grows_after = None;

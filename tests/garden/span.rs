@@ -20,8 +20,11 @@ pub(crate) struct Spans {
     pub(crate) silence: Span,
     pub(crate) deadlock: Span,
     pub(crate) pause: Span,
-    /// The age at which a worker is recycled, with and without jitter.
-    pub(crate) every: Span,
+    /// A worker is recycled at this age or after so many requests, less its jitter, which may have
+    /// been drawn under an earlier plan.
+    every: Duration,
+    requests: u64,
+    jitter: u8,
 }
 
 impl Span {
@@ -38,8 +41,6 @@ impl Span {
 
 impl Spans {
     pub(crate) fn new(garden: &Garden) -> Self {
-        let mut every = Span::of(garden.recycle.every);
-        every.least = every.least * (100 - u32::from(garden.recycle.jitter)) / 100;
         Self {
             startup: Span::of(Some(garden.lifecycle.startup_limit)),
             shutdown: Span::of(Some(garden.lifecycle.shutdown_limit)),
@@ -48,7 +49,9 @@ impl Spans {
             silence: Span::of(Some(garden.health.ping_timeout)),
             deadlock: Span::of(garden.health.deadlock_interval),
             pause: Span::of(Some(garden.health.deadlock_pause)),
-            every,
+            every: Span::of(garden.recycle.every).least,
+            requests: if garden.recycle.requests == 0 { u64::MAX } else { garden.recycle.requests },
+            jitter: garden.recycle.jitter,
         }
     }
 
@@ -60,6 +63,24 @@ impl Spans {
         self.silence.widen(other.silence);
         self.deadlock.widen(other.deadlock);
         self.pause.widen(other.pause);
-        self.every.widen(other.every);
+        self.every = self.every.min(other.every);
+        self.requests = self.requests.min(other.requests);
+        self.jitter = self.jitter.max(other.jitter);
+    }
+
+    /// The age at which a worker may be recycled.
+    pub(crate) fn every_least(&self) -> Duration {
+        // Whoever reckons in other fractions may be off by a little.
+        let least = self.every * u32::from(100 - self.jitter) / 100;
+        least.saturating_sub(Duration::from_millis(1))
+    }
+
+    /// After how many requests it may be.
+    pub(crate) fn requests_least(&self, requests: u64) -> u64 {
+        (requests.saturating_mul(u64::from(100 - self.jitter)) / 100).saturating_sub(1)
+    }
+
+    pub(crate) fn is_spent(&self, delivered: u64) -> bool {
+        delivered > self.requests_least(self.requests)
     }
 }

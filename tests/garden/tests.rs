@@ -50,7 +50,7 @@ const WANTED: &[(&str, &str)] = &[
     ("killed:", "it is silent"),
     ("killed:", "it survived SIGKILL"),
     ("killed:", "its end as an orphan was asked for"),
-    ("killed:", "the pool ends while it starts"),
+    ("terminated:", "the pool ends while it starts"),
     ("killed:", "the server ends"),
     ("orphaned:", "deadlock"),
     ("orphaned:", "ping-timeout"),

@@ -158,7 +158,7 @@ impl<M: Machine> World<M> {
 
     pub(crate) fn say(&mut self, line: impl Fn() -> String) {
         if let Some(trace) = &mut self.trace {
-            if trace.len() >= 80 {
+            if trace.len() >= 120 {
                 trace.pop_front();
             }
             trace.push_back(format!("{:>9} ms  {}", self.now.0 / 1_000_000, line()));

@@ -10,6 +10,7 @@ mod answers;
 mod balance;
 mod bulk;
 mod command;
+mod control;
 mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]
@@ -17,6 +18,7 @@ mod garden;
 mod life;
 mod load;
 mod logs;
+mod pages;
 mod programs;
 mod relay;
 mod ring;

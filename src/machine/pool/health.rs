@@ -1,20 +1,24 @@
 //! Signs of life: pings to workers that are silent, deadlock (requests wait and nobody answers),
 //! and workers that nobody needs any more.
 
-use super::life::{Life, Mode};
+use super::life::{Life, Mode, tell};
 use super::seam::{Failure, Figures, Order, WorkerId};
 use crate::base::time::Instant;
 use crate::machine::event::Kind;
 use crate::plan::garden::Health;
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Requests that wait this long want another worker, even if the listener's word for it was lost.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// When a worker last gave a sign of life, and of work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
-    alive_at: Instant,
-    active_at: Instant,
+    alive: Instant,
+    active: Instant,
     /// A ping that was not answered yet.
-    pinged_at: Option<Instant>,
+    ping: Option<Instant>,
 }
 
 /// What is to be done about a worker's silence.
@@ -27,48 +31,48 @@ enum Silence {
 
 impl Pulse {
     pub(super) fn new(now: Instant) -> Self {
-        Self { alive_at: now, active_at: now, pinged_at: None }
+        Self { alive: now, active: now, ping: None }
     }
 
     /// It begins to serve.
     pub(super) fn begin(&mut self, now: Instant) {
-        self.alive_at = now;
-        self.active_at = now;
+        self.alive = now;
+        self.active = now;
     }
 
     pub(super) fn answered_ping(&mut self, now: Instant) {
-        self.pinged_at = None;
-        self.alive_at = now;
+        self.ping = None;
+        self.alive = now;
     }
 
     fn measured(&mut self, now: Instant, old: &Figures, new: &Figures) {
         let has_answered = new.answered > old.answered;
         if new.executing > 0 || new.delivered != old.delivered || has_answered {
-            self.active_at = now;
+            self.active = now;
         }
         if has_answered {
             // The listener's word; what it says about the future is not believed.
             let answered = new.answered.min(now);
-            self.alive_at = self.alive_at.max(answered);
-            self.pinged_at = self.pinged_at.filter(|sent| answered <= *sent);
+            self.alive = self.alive.max(answered);
+            self.ping = self.ping.filter(|sent| answered <= *sent);
         }
     }
 
     fn silence(&self, now: Instant, settings: &Health) -> Silence {
-        match (self.pinged_at, settings.ping_interval) {
+        match (self.ping, settings.ping_interval) {
             (_, None) => Silence::Fine,
             (Some(sent), _) if now >= sent + settings.ping_timeout => Silence::Failed,
-            (None, Some(interval)) if now >= self.alive_at + interval => Silence::Ask,
+            (None, Some(interval)) if now >= self.alive + interval => Silence::Ask,
             _ => Silence::Fine,
         }
     }
 
     /// When its silence has to be looked at again.
     pub(super) fn deadline(&self, settings: &Health) -> Instant {
-        match (self.pinged_at, settings.ping_interval) {
+        match (self.ping, settings.ping_interval) {
             (_, None) => Instant::NEVER,
             (Some(sent), _) => sent + settings.ping_timeout,
-            (None, Some(interval)) => self.alive_at + interval,
+            (None, Some(interval)) => self.alive + interval,
         }
     }
 }
@@ -98,7 +102,8 @@ impl Life {
         self.judge_deadlock(now, out);
         self.recycle_spent(out);
         self.end_idle(now, out);
-        if waiting > 0 && self.slots.is_empty() {
+        let is_lasting = self.waiting_since.is_some_and(|since| now >= since + LASTING);
+        if waiting > 0 && (self.slots.is_empty() || is_lasting) {
             self.wanted();
         }
     }
@@ -138,7 +143,7 @@ impl Life {
             .iter()
             .rev()
             .filter(|(id, it)| {
-                let is_idle = it.figures.executing == 0 && now >= it.pulse.active_at + timeout;
+                let is_idle = it.figures.executing == 0 && now >= it.pulse.active + timeout;
                 it.is_serving() && is_idle && it.recycling.is_none() && self.is_alone(**id)
             })
             .map(|(id, _)| *id)
@@ -149,7 +154,7 @@ impl Life {
             }
             spare -= 1;
             self.slots.remove(&id.slot);
-            self.tell(Some(id), Kind::IdledOut, out);
+            tell(Some(id), Kind::IdledOut, out);
             self.retire(now, id, out);
         }
     }
@@ -172,7 +177,7 @@ impl Life {
             match worker.pulse.silence(now, health) {
                 Silence::Fine => {}
                 Silence::Ask => {
-                    worker.pulse.pinged_at = Some(now);
+                    worker.pulse.ping = Some(now);
                     out.push(Order::Ping { worker: *id });
                 }
                 Silence::Failed => failed.push(*id),

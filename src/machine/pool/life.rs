@@ -1,9 +1,7 @@
-//! What a pool knows, and what each fact changes in it.
+//! What a pool knows, and what people and plans change in it.
 
 use super::guard::Guard;
-use super::seam::{
-    Adopted, Exit, Failure, Input, Order, Phase, Report, Standing, Trigger, View, WorkerId,
-};
+use super::seam::{Failure, Input, Order, Phase, Standing, Trigger, View, WorkerId};
 use super::worker::Worker;
 use crate::base::prng::Prng;
 use crate::base::time::Instant;
@@ -22,25 +20,19 @@ pub(super) enum Mode {
     Tripped,
 }
 
-/// All workers are to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) deadline: Instant,
-    /// The deadline was brought forward: being late for it is no failure.
-    pub(super) is_impatient: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) prng: Prng,
     pub(super) garden: Garden,
     pub(super) mode: Mode,
-    pub(super) ending: Option<End>,
+    /// All workers are to end; what drains, by then.
+    pub(super) ending: Option<Instant>,
     pub(super) is_over: bool,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) generation: u32,
-    /// Slots that are wanted.
+    /// Slots that are wanted; of these, `kept` without demand.
     pub(super) slots: BTreeSet<u16>,
+    pub(super) kept: BTreeSet<u16>,
     pub(super) guard: Guard,
     /// No recycle begins before: the last one failed.
     pub(super) hold_until: Option<Instant>,
@@ -59,6 +51,10 @@ pub(super) struct Life {
     pub(super) recycles_total: u64,
 }
 
+pub(super) fn tell(worker: Option<WorkerId>, kind: Kind, out: &mut Vec<Order>) {
+    out.push(Order::Tell(Event { kind, worker }));
+}
+
 impl Life {
     pub(super) fn new(seed: u64, garden: Garden) -> Self {
         Self {
@@ -70,6 +66,7 @@ impl Life {
             workers: BTreeMap::new(),
             generation: 0,
             slots: BTreeSet::new(),
+            kept: BTreeSet::new(),
             guard: Guard::new(),
             hold_until: None,
             waiting: 0,
@@ -86,6 +83,10 @@ impl Life {
     }
 
     pub(super) fn record(&mut self, now: Instant, input: Input, out: &mut Vec<Order>) {
+        let is_about_orphans = matches!(input, Input::Exited { .. } | Input::OrphanEnded { .. });
+        if self.is_over && !is_about_orphans && !matches!(input, Input::Planned { .. }) {
+            return;
+        }
         match input {
             Input::Planned { garden, is_changed } => self.planned(now, *garden, is_changed, out),
             Input::Removed => self.end(Instant::NEVER),
@@ -93,7 +94,7 @@ impl Life {
             Input::MayStart => self.start(now, out),
             Input::MayNotStart => {
                 if !core::mem::replace(&mut self.is_exhausted, true) {
-                    self.tell(None, Kind::WorkersExhausted, out);
+                    tell(None, Kind::WorkersExhausted, out);
                 }
             }
             Input::SpawnFailed { worker } => self.gone(now, worker, None, out),
@@ -121,6 +122,11 @@ impl Life {
 
     fn planned(&mut self, now: Instant, garden: Garden, is_changed: bool, out: &mut Vec<Order>) {
         self.garden = garden;
+        for slot in core::mem::take(&mut self.kept) {
+            if !self.workers.iter().any(|(id, it)| id.slot == slot && it.is_staying()) {
+                self.slots.remove(&slot);
+            }
+        }
         if self.ending.take().is_some() {
             // It was in no configuration for a while; who knows what the listener forgot.
             self.is_over = false;
@@ -132,15 +138,8 @@ impl Life {
     }
 
     fn end(&mut self, deadline: Instant) {
-        self.ending = Some(match self.ending {
-            None => End { deadline, is_impatient: false },
-            Some(end) => End {
-                deadline: end.deadline.min(deadline),
-                is_impatient: end.is_impatient
-                    || end.deadline < Instant::NEVER && deadline < end.deadline,
-            },
-        });
-        let Some(End { deadline, .. }) = self.ending else { return };
+        let deadline = self.ending.unwrap_or(Instant::NEVER).min(deadline);
+        self.ending = Some(deadline);
         for worker in self.workers.values_mut() {
             if matches!(worker.phase(), Phase::Draining | Phase::Terminating) {
                 worker.deadline = worker.deadline.min(deadline);
@@ -180,184 +179,9 @@ impl Life {
         }
     }
 
-    fn heard_of(&mut self, now: Instant, id: WorkerId, input: &Input, out: &mut Vec<Order>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        match *input {
-            Input::Spawned { .. } if worker.is_starting() => {
-                self.starts_total += 1;
-                self.tell(Some(id), Kind::WorkerStarted, out);
-            }
-            Input::Ready { .. } if worker.is_starting() => {
-                worker.requests_max = worker.requests_limit(&self.garden.recycle);
-                self.admit(now, id, out);
-            }
-            Input::Serving { .. } if worker.phase() == Phase::Admitted => {
-                worker.enter(now, Phase::Serving, Instant::NEVER);
-                worker.pulse.begin(now);
-                let is_first = worker.served_since.is_none();
-                worker.served_since = worker.served_since.or(Some(now));
-                if is_first {
-                    self.tell(Some(id), Kind::WorkerServing, out);
-                }
-            }
-            Input::Emptied { .. } if worker.phase() == Phase::Draining => {
-                self.terminate(now, id, out);
-            }
-            Input::Spent { .. } => self.mark(id, Trigger::Requests, out),
-            Input::Violated { .. } => {
-                let is_new = !core::mem::replace(&mut worker.has_violated, true);
-                self.misbehaved(now, id, is_new.then_some(Failure::ProtocolViolation), out);
-            }
-            Input::Weighed { memory, .. } => {
-                worker.memory = memory;
-                self.weighed(id, out);
-            }
-            Input::Pinged { .. } => worker.pulse.answered_ping(now),
-            Input::Reported { report: Report::Stopping, .. } => self.stopping(now, id, out),
-            Input::Reported { report: Report::Recycle, .. } => self.misbehaved(now, id, None, out),
-            Input::Reported { report: Report::Unhealthy, .. } => {
-                let is_new = !core::mem::replace(&mut worker.is_unhealthy, true);
-                self.misbehaved(now, id, is_new.then_some(Failure::SelfReported), out);
-            }
-            Input::OrphanEnded { .. } if worker.is_orphan() => self.kill(now, id, out),
-            _ => {}
-        }
-    }
-
-    /// It serves and is to be replaced, which may be a failure.
-    fn misbehaved(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        why: Option<Failure>,
-        out: &mut Vec<Order>,
-    ) {
-        let phase = self.workers.get(&id).map(Worker::phase);
-        if !matches!(phase, Some(Phase::Admitted | Phase::Serving)) {
-            return;
-        }
-        if let Some(why) = why {
-            self.fail(now, id, why, out);
-        }
-        self.mark(id, Trigger::Unhealthy, out);
-    }
-
-    /// It ends by its own wish: its slot is given up, and filled again if it is needed.
-    fn stopping(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Order>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.is_stopping = true;
-        if !matches!(worker.phase(), Phase::Admitted | Phase::Serving) {
-            return;
-        }
-        let lived = worker.served_since.map(|since| now.since(since)).unwrap_or_default();
-        let has_heir = self
-            .workers
-            .iter()
-            .any(|(other, it)| other.slot == id.slot && *other != id && it.is_staying());
-        if !has_heir {
-            self.slots.remove(&id.slot);
-            self.guard.lost(now, lived);
-        }
-        self.retire(now, id, out);
-    }
-
-    /// There is no such process: it ended, or (no `exit`) there never was one.
-    fn gone(&mut self, now: Instant, id: WorkerId, exit: Option<Exit>, out: &mut Vec<Order>) {
-        let Some(worker) = self.workers.remove(&id) else { return };
-        if worker.has_place {
-            out.push(Order::Dismiss { worker: id });
-        }
-        let failure = match exit {
-            None => Failure::Spawn,
-            Some(Exit::OutOfMemory) => Failure::OutOfMemory,
-            Some(exit) => Failure::Crash(exit),
-        };
-        let is_clean = matches!(exit, Some(Exit::Code(0) | Exit::Unknown));
-        let is_failure = match worker.phase() {
-            Phase::Starting | Phase::Admitted | Phase::Serving => !(worker.is_stopping && is_clean),
-            Phase::Draining => !is_clean,
-            Phase::Terminating | Phase::Killing | Phase::Orphaned => false,
-        };
-        if is_failure {
-            self.fail(now, id, failure, out);
-        } else if !worker.is_told {
-            self.tell(Some(id), Kind::WorkerEnded, out);
-        }
-        if worker.is_staying() {
-            self.lost(now, worker.served_since, worker.replaces, out);
-        }
-    }
-
-    /// A worker that was to stay does not.
-    pub(super) fn lost(
-        &mut self,
-        now: Instant,
-        served_since: Option<Instant>,
-        replaces: Option<WorkerId>,
-        out: &mut Vec<Order>,
-    ) {
-        let lived = served_since.map(|since| now.since(since)).unwrap_or_default();
-        self.guard.lost(now, lived);
-        if let Some(old) = replaces {
-            self.recycle_failed(now, old, out);
-        }
-        self.is_replacing |= served_since.is_some();
-    }
-
-    fn listener_came(&mut self, now: Instant, out: &mut Vec<Order>) {
-        self.stood = None;
-        self.stand(out);
-        self.waiting = 0;
-        self.waiting_since = None;
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in ids {
-            let Some(worker) = self.workers.get_mut(&id) else { continue };
-            worker.has_place = false;
-            match worker.phase() {
-                Phase::Admitted | Phase::Serving => self.admit(now, id, out),
-                // What it ran ended with the listener that had given it.
-                Phase::Draining => self.terminate(now, id, out),
-                _ => {}
-            }
-        }
-    }
-
-    fn adopt(&mut self, now: Instant, workers: &[Adopted], out: &mut Vec<Order>) {
-        self.slots.clear();
-        for old in workers {
-            if self.workers.contains_key(&old.worker) {
-                continue;
-            }
-            let jitter = self.draw_jitter();
-            let mut worker = Worker::adopted(now, old, jitter);
-            worker.requests_max = worker.requests_limit(&self.garden.recycle);
-            worker.leave_by = now + self.garden.lifecycle.shutdown_limit;
-            worker.deadline = match worker.phase() {
-                Phase::Draining => worker.leave_by,
-                Phase::Terminating => self.terminate_by(now, worker.leave_by),
-                Phase::Killing => now + super::settle::KILL_LIMIT,
-                _ => Instant::NEVER,
-            };
-            let is_starting = worker.is_starting();
-            if worker.is_staying() {
-                self.slots.insert(old.worker.slot);
-            }
-            self.generation = self.generation.max(old.worker.generation);
-            self.workers.insert(old.worker, worker);
-            if is_starting {
-                // Whether it ever gets ready was known to who watched it.
-                self.kill(now, old.worker, out);
-            }
-        }
-    }
-
     pub(super) fn fail(&mut self, now: Instant, id: WorkerId, why: Failure, out: &mut Vec<Order>) {
         self.guard.failed(now, why);
-        self.tell(Some(id), Kind::WorkerFailed(why), out);
-    }
-
-    pub(super) fn tell(&self, worker: Option<WorkerId>, kind: Kind, out: &mut Vec<Order>) {
-        out.push(Order::Tell(Event { kind, worker }));
+        tell(Some(id), Kind::WorkerFailed(why), out);
     }
 
     /// Workers that are kept without demand.

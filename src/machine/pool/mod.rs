@@ -12,6 +12,7 @@
 //! nobody is free. What is in a slot that is wanted is replaced when it is lost; idling and the
 //! worker's own wish give a slot up.
 
+mod facts;
 mod guard;
 mod health;
 mod life;

@@ -1,7 +1,7 @@
 //! Recycling: which workers are to be replaced, why, and which of them is next. One at a time, and
 //! only while nobody else is missing.
 
-use super::life::Life;
+use super::life::{Life, tell};
 use super::seam::{Order, Phase, Trigger, WorkerId};
 use super::worker::Worker;
 use crate::base::time::Instant;
@@ -24,14 +24,20 @@ impl Worker {
             return Instant::NEVER;
         };
         let whole = u32::from(JITTER_WHOLE);
-        let span = (every / whole).saturating_mul(whole - u32::from(self.jitter));
+        let jitter = u32::from(self.jitter_by(settings));
+        let span = (every / whole).saturating_mul(whole.saturating_sub(jitter));
         self.since + span
+    }
+
+    /// What was drawn for it, within what holds now.
+    fn jitter_by(&self, settings: &Recycle) -> u16 {
+        self.jitter.min(u16::from(settings.jitter) * (JITTER_WHOLE / 100))
     }
 
     /// After how many requests it is due; 0 = never.
     pub(super) fn requests_limit(&self, settings: &Recycle) -> u64 {
         let limit = u128::from(settings.requests);
-        let off = limit * u128::from(self.jitter) / u128::from(JITTER_WHOLE);
+        let off = limit * u128::from(self.jitter_by(settings)) / u128::from(JITTER_WHOLE);
         u64::try_from(limit - off).unwrap_or(u64::MAX)
     }
 }
@@ -45,7 +51,7 @@ impl Life {
         }
         worker.recycling = Some(trigger);
         if self.garden.recycle.log.contains(&trigger) {
-            self.tell(Some(id), Kind::Recycling(trigger), out);
+            tell(Some(id), Kind::Recycling(trigger), out);
         }
     }
 
@@ -86,9 +92,11 @@ impl Life {
         }
     }
 
-    /// The listener says `Spent`; an adopted worker's count may have passed the limit unseen.
+    /// The listener says `Spent` of the limit that it was given; this one may be new, and an
+    /// adopted worker's count may have passed it while nobody listened.
     pub(super) fn recycle_spent(&mut self, out: &mut Vec<Order>) {
-        let is_spent = |it: &Worker| it.requests_max > 0 && it.figures.delivered >= it.requests_max;
+        let limit = self.garden.recycle.requests;
+        let is_spent = |it: &Worker| limit > 0 && it.figures.delivered >= limit;
         let spent: Vec<WorkerId> =
             self.workers.iter().filter(|(_, it)| is_spent(it)).map(|(id, _)| *id).collect();
         for id in spent {
@@ -167,6 +175,6 @@ impl Life {
                 worker.recycling = None;
             }
         }
-        self.tell(Some(old), Kind::RecycleFailed(trigger), out);
+        tell(Some(old), Kind::RecycleFailed(trigger), out);
     }
 }

@@ -1,6 +1,6 @@
 //! The one level-triggered decision: what time has brought, what is wanted, who goes, who comes.
 
-use super::life::{Life, Mode};
+use super::life::{Life, Mode, tell};
 use super::seam::{Failure, Order, Phase, Standing, WorkerId};
 use super::worker::Worker;
 use crate::base::time::Instant;
@@ -46,11 +46,11 @@ impl Life {
         match worker.phase() {
             Phase::Starting => self.end_failed(now, id, Failure::StartupTimeout, out),
             Phase::Draining => self.terminate(now, id, out),
-            Phase::Terminating if self.ending.is_some_and(|end| end.is_impatient) => {
-                self.kill(now, id, out);
+            Phase::Terminating if now >= worker.phase_since() + TERMINATE_LEAST => {
+                self.end_failed(now, id, Failure::ShutdownTimeout, out);
             }
-            Phase::Terminating => self.end_failed(now, id, Failure::ShutdownTimeout, out),
-            Phase::Killing => self.kill(now, id, out),
+            // The server's end, or the operator's impatience, is not its failure.
+            Phase::Terminating | Phase::Killing => self.kill(now, id, out),
             Phase::Admitted | Phase::Serving | Phase::Orphaned => worker.deadline = Instant::NEVER,
         }
     }
@@ -78,7 +78,7 @@ impl Life {
                 out.push(Order::Dismiss { worker: id });
             }
             out.push(Order::Orphan { worker: id, why });
-            self.tell(Some(id), Kind::WorkerOrphaned(why), out);
+            tell(Some(id), Kind::WorkerOrphaned(why), out);
         } else {
             self.kill(now, id, out);
         }
@@ -96,7 +96,7 @@ impl Life {
 
     /// It takes nothing new; by `leave_by` it is to be gone.
     pub(super) fn retire(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Order>) {
-        let end = self.ending.map_or(Instant::NEVER, |end| end.deadline);
+        let end = self.ending.unwrap_or(Instant::NEVER);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.leave_by = now + self.garden.lifecycle.shutdown_limit;
         worker.enter(now, Phase::Draining, worker.leave_by.min(end));
@@ -117,7 +117,7 @@ impl Life {
     }
 
     pub(super) fn terminate_by(&self, now: Instant, leave_by: Instant) -> Instant {
-        let end = self.ending.map_or(Instant::NEVER, |end| end.deadline);
+        let end = self.ending.unwrap_or(Instant::NEVER);
         leave_by.max(now + TERMINATE_LEAST).min(end)
     }
 
@@ -134,7 +134,7 @@ impl Life {
         if self.is_open() && self.guard.has_tripped(now, &self.garden.rapid_fail) {
             self.mode = Mode::Tripped;
             self.stand(out);
-            self.tell(None, Kind::PoolTripped, out);
+            tell(None, Kind::PoolTripped, out);
             out.push(Order::Trip);
         }
     }
@@ -142,6 +142,7 @@ impl Life {
     fn want_slots(&mut self) {
         if !self.is_open() {
             self.slots.clear();
+            self.kept.clear();
             return;
         }
         let workers = self.garden.workers;
@@ -149,6 +150,7 @@ impl Life {
         while self.slots.len() < usize::from(self.floor()) {
             let Some(slot) = self.free_slot() else { return };
             self.slots.insert(slot);
+            self.kept.insert(slot);
         }
     }
 
@@ -263,6 +265,7 @@ impl Life {
             let is_idle = worker.is_staying() && !self.slots.contains(&id.slot);
             assert!(!is_idle, "{id:?} stays, and nobody wants it");
         }
-        assert!(!self.is_over || self.workers.values().all(Worker::is_orphan), "over too early");
+        let is_left = self.workers.values().any(Worker::is_staying);
+        assert!(!self.is_over || !is_left, "over too early");
     }
 }

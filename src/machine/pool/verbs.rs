@@ -1,6 +1,6 @@
 //! What the operator asks for.
 
-use super::life::{Life, Mode};
+use super::life::{Life, Mode, tell};
 use super::seam::{Order, Trigger, Verb};
 use crate::machine::event::Kind;
 use alloc::vec::Vec;
@@ -11,26 +11,26 @@ impl Life {
             (Verb::Recycle, Mode::Running | Mode::Paused { .. }) => self.recycle_all(out),
             (Verb::Stop, Mode::Running | Mode::Paused { .. } | Mode::Tripped) => {
                 self.mode = Mode::Stopped;
-                self.tell(None, Kind::PoolStopped, out);
+                tell(None, Kind::PoolStopped, out);
             }
             (Verb::Start, mode) => {
                 self.guard.forgive();
                 self.hold_until = None;
                 if matches!(mode, Mode::Stopped | Mode::Tripped) {
                     self.mode = Mode::Running;
-                    self.tell(None, Kind::PoolStarted, out);
+                    tell(None, Kind::PoolStarted, out);
                 }
             }
             (Verb::Pause { limit }, Mode::Running | Mode::Paused { .. }) => {
                 if self.mode == Mode::Running {
-                    self.tell(None, Kind::PoolPaused, out);
+                    tell(None, Kind::PoolPaused, out);
                 }
                 self.mode = Mode::Paused { limit };
                 self.waiting_since = None;
             }
             (Verb::Resume, Mode::Paused { .. }) => {
                 self.mode = Mode::Running;
-                self.tell(None, Kind::PoolResumed, out);
+                tell(None, Kind::PoolResumed, out);
             }
             (Verb::Recycle | Verb::Pause { .. }, Mode::Stopped | Mode::Tripped)
             | (Verb::Stop, Mode::Stopped)

@@ -59,8 +59,8 @@ impl Worker {
     }
 
     /// As an earlier supervisor left it; the listener serves what was admitted.
-    pub(super) fn adopted(now: Instant, old: &Adopted, jitter: u16) -> Self {
-        let mut worker = Self::starting(now, Instant::NEVER, jitter);
+    pub(super) fn adopted(now: Instant, old: &Adopted) -> Self {
+        let mut worker = Self::starting(now, Instant::NEVER, 0);
         worker.since = old.since.min(now);
         worker.figures.delivered = old.delivered;
         worker.phase = match old.phase {
@@ -102,7 +102,7 @@ impl Worker {
         self.phase == Phase::Orphaned
     }
 
-    /// Since when it serves without a break.
+    /// Since when it is in its phase.
     pub(super) fn phase_since(&self) -> Instant {
         self.phase_since
     }
