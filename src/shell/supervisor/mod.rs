@@ -24,6 +24,7 @@ mod report;
 mod rounds;
 pub mod schedule;
 mod start;
+pub mod state;
 pub mod tail;
 pub mod texts;
 mod verbs;
