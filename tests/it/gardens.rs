@@ -128,7 +128,7 @@ fn each_application_lives_a_whole_life() {
             let Some(command) = application(name) else { continue };
             let keys = "workers = 3\nmin_workers = 2\n\
                         [pool.app.lifecycle]\nshutdown_limit = \"5s\"\n\
-                        [pool.app.health]\nping_interval = \"200ms\"\nping_timeout = \"400ms\"\n";
+                        [pool.app.health]\nping_interval = \"1s\"\nping_timeout = \"1s\"\n";
             let gate = before(engine, &command, keys);
             assert_eq!(gate.wait_served("/").status(), 200, "{name}");
             wait_until("two workers", || serving(&gate).len() >= 2);
@@ -246,9 +246,11 @@ fn what_refuses_to_start_says_why_and_trips_its_pool_alone() {
             ))
             .start();
         wait_until("the bad pool trips", || {
-            gate.ask(&["pools"]).as_array().unwrap().iter().any(|pool| {
-                pool["name"] == "bad" && pool["state"] == "tripped"
-            })
+            gate.ask(&["pools"])
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|pool| pool["name"] == "bad" && pool["state"] == "tripped")
         });
         let pools = gate.ask(&["pools"]);
         let bad = pools.as_array().unwrap().iter().find(|pool| pool["name"] == "bad").unwrap();
