@@ -34,6 +34,7 @@ impl Supervisor {
             loaded.complain();
             self.take(loaded)
         });
+        self.operator.refused = taken.as_ref().err().cloned();
         if let Err(why) = &taken {
             for line in why.lines() {
                 tracing::error!("{line}");
