@@ -20,6 +20,7 @@ mod life;
 mod load;
 mod logs;
 mod pages;
+mod pools;
 mod programs;
 mod relay;
 mod ring;
