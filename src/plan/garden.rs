@@ -192,7 +192,7 @@ impl Garden {
 impl Garden {
     /// A garden with every setting at its default; a test holds it to the table of keys.
     pub fn of(command: Command) -> Self {
-        const MINUTE: Duration = Duration::from_secs(60);
+        const MINUTE: Duration = Duration::from_mins(1);
         Self {
             command,
             warm_up: Vec::new(),

@@ -33,8 +33,6 @@ pub enum ToListener {
     Open { sockets: Vec<(u16, u16)> },
     /// Stop accepting on a door and close its sockets.
     Shut { door: u16 },
-    /// Where a command pool's process is.
-    Served { pool: String, address: Option<String> },
     /// A worker is ready: give it requests. Answered by `Serving`.
     Admit {
         pool: String,
@@ -170,7 +168,8 @@ impl fmt::Debug for AffinityKey {
 
 impl From<AffinityKey> for String {
     fn from(key: AffinityKey) -> Self {
-        key.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits");
+        key.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 }
 
@@ -393,7 +392,7 @@ mod tests {
     fn frames_wait_in_order_for_a_listener_that_is_behind() {
         let (ours, theirs) = fdpass::pair().unwrap();
         let mut channel = Channel::new(ours);
-        let file = Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let file = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
         for door in 0..2000 {
             let sockets = vec![(door, 0)];
             channel.tell(&ToListener::Open { sockets }, vec![Arc::clone(&file)]).unwrap();

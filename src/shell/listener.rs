@@ -1,7 +1,7 @@
 //! The listener process: takes its configuration and its sockets from the supervisor, gives up
 //! every privilege, runs one thread of the data plane per core and speaks for them all.
 
-use crate::base::id::{DoorId, ServerIndex};
+use crate::base::id::DoorId;
 use crate::plan::Plan;
 use crate::shell::control::{
     self, AffinityKey, FRAME_SIZE_MAX, FromListener, RequestRow, ToListener,
@@ -25,6 +25,8 @@ mod count;
 mod listing;
 mod roster;
 mod start;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 /// The control channel's number, by agreement with the supervisor.
@@ -123,29 +125,41 @@ impl Listener {
                 ) => {
                     let (plan, doors) = read_plan(&name, descriptors, &doors)?;
                     drop_privileges(identity.as_ref(), &plan)?;
-                    let (reports_in, reports) = unbounded();
-                    let threads = Threads::start(threads, &plan, &key, &log, &reports_in)?;
-                    let mut listener = Self {
-                        control,
-                        frames,
-                        reports,
-                        log,
-                        roster: Roster::new(threads.count()),
-                        threads,
-                        started: 0,
-                        drained: 0,
-                        engine: None,
-                        count: Count::default(),
-                        lists: Lists::default(),
-                        plan: Arc::clone(&plan),
-                        revision: None,
-                    };
+                    let mut listener = Self::new(control, frames, log, threads, &key, &plan)?;
                     listener.configure(revision, plan, &doors)?;
                     return Ok(listener);
                 }
                 (word, _) => return Err(format!("starting: unexpected {word:?}")),
             }
         }
+    }
+
+    /// Starts the threads.
+    fn new(
+        control: Arc<OwnedFd>,
+        frames: Receiver<Frame>,
+        log: AccessLog,
+        threads: u16,
+        key: &AffinityKey,
+        plan: &Arc<Plan>,
+    ) -> Result<Self, String> {
+        let (reports_in, reports) = unbounded();
+        let threads = Threads::start(threads, plan, key, &log, &reports_in)?;
+        Ok(Self {
+            control,
+            frames,
+            reports,
+            log,
+            roster: Roster::new(threads.count()),
+            threads,
+            started: 0,
+            drained: 0,
+            engine: None,
+            count: Count::default(),
+            lists: Lists::default(),
+            plan: Arc::clone(plan),
+            revision: None,
+        })
     }
 
     fn serve(mut self) -> Result<(), String> {
@@ -191,15 +205,6 @@ impl Listener {
             }
             ToListener::Shut { door } => {
                 self.threads.tell_all(|| Message::Shut { door: DoorId(door) })?;
-            }
-            ToListener::Served { pool, address } => {
-                let address = address.as_deref().and_then(control::parse_address);
-                let server = ServerIndex(0);
-                self.threads.tell_all(|| Message::Served {
-                    pool: pool.clone(),
-                    server,
-                    address: address.clone(),
-                })?;
             }
             ToListener::Count => {
                 self.count.begin(self.threads.count(), self.log.loss());

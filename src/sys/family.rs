@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// The part of an environment that is looked at.
 const ENVIRONMENT_SIZE_MAX: u64 = 256 * 1024;
+/// Processes of one family whose children are looked for.
+const FAMILY_MAX: usize = 1024;
 
 /// One line of the table of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,18 @@ pub fn members(leader: i32) -> Vec<i32> {
     closure(&table(), |entry| entry.pid == leader || entry.group == leader)
 }
 
+/// What descends from a process, without itself and those that went their own way: asked of each
+/// process, so it costs no more than the family is large.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let mut found = children_of(&pid.to_string());
+    let mut next = 0;
+    while let Some(parent) = found.get(next).filter(|_| next < FAMILY_MAX) {
+        found.extend(children_of(&parent.to_string()));
+        next += 1;
+    }
+    found
+}
+
 /// All processes whose environment holds each of these, and what descends from them; this process
 /// never. Only those whose environment we may read: our own user's, and everybody's as root.
 pub fn marked(marks: &[(String, String)]) -> Vec<i32> {
@@ -66,9 +80,9 @@ pub fn kill_marked(marks: &[(String, String)]) -> usize {
     kill(|| marked(marks))
 }
 
-/// Each is held before it is looked at a second time: a number that passed to a stranger meanwhile
+/// Kills all that are found. Each is held before it is looked at a second time: a number that passed to a stranger meanwhile
 /// is then either not found again, or what is held is dead.
-fn kill(find: impl Fn() -> Vec<i32>) -> usize {
+pub(super) fn kill(find: impl Fn() -> Vec<i32>) -> usize {
     let held: Vec<(i32, OwnedFd)> =
         find().into_iter().filter_map(|pid| Some((pid, hold(pid).ok()?))).collect();
     if held.is_empty() {
@@ -90,7 +104,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 /// Reaps the ended children that nobody waits for; `is_known` are those that somebody does.
 pub fn reap(is_known: impl Fn(i32) -> bool) -> Vec<i32> {
     let mut reaped = Vec::new();
-    for pid in children().into_iter().filter(|pid| !is_known(*pid)) {
+    for pid in children_of("self").into_iter().filter(|pid| !is_known(*pid)) {
         let ended = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         // EINVAL: it ended by a signal that nix has no name for.
         if !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD | Errno::EINTR)) {
@@ -100,9 +114,9 @@ pub fn reap(is_known: impl Fn(i32) -> bool) -> Vec<i32> {
     reaped
 }
 
-/// Our children, those of all our threads.
-fn children() -> Vec<i32> {
-    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+/// The children of a process, those of all its threads.
+fn children_of(process: &str) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return Vec::new() };
     let lists = threads.flatten().filter_map(|thread| {
         // Needs CONFIG_PROC_CHILDREN, which every distribution sets.
         fs::read_to_string(thread.path().join("children")).ok()
@@ -233,6 +247,8 @@ mod tests {
         assert!(is_of(near, leader(&child)) && is_of(leader(&child), leader(&child)));
         assert!(!is_of(std::process::id().cast_signed(), leader(&child)));
         assert!(members(leader(&child)).contains(&near));
+        assert!(descendants(leader(&child)).contains(&near));
+        assert!(!descendants(leader(&child)).contains(&far) && descendants(near).is_empty());
         let marks = [("LYCHGATE_FAMILY".to_owned(), mark.clone())];
         wait_until(|| marked(&marks).contains(&far));
         assert!(marked(&[marks[0].clone(), ("LYCHGATE_FAMILY".into(), "b".into())]).is_empty());
@@ -252,8 +268,8 @@ mod tests {
         let (known_pid, pid) = (leader(&known), leader(&stranger));
         drop(stranger);
         wait_until(|| reap(|child| child != pid).contains(&pid));
-        assert!(children().contains(&known_pid));
+        assert!(children_of("self").contains(&known_pid));
         assert!(known.wait().unwrap().success());
-        assert!(!children().contains(&known_pid));
+        assert!(!children_of("self").contains(&known_pid));
     }
 }

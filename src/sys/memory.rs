@@ -1,6 +1,7 @@
 //! How much memory a process has, and how much there is to have: proc(5), and memory.max of
 //! control groups (version 2; cgroups(7)).
 
+use super::family;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,29 @@ pub struct Usage {
 pub fn of_process(pid: i32) -> io::Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     parse_status(&status).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+/// What a process and its descendants have together: pages that they share since a fork count
+/// once, which is dearer to find out. The address space is that of the process alone.
+pub fn of_family(pid: i32) -> io::Result<Usage> {
+    let alone = of_process(pid)?;
+    let descendants = family::descendants(pid);
+    if descendants.is_empty() {
+        return Ok(alone);
+    }
+    // Those that end meanwhile have nothing.
+    let all = [pid].into_iter().chain(descendants).filter_map(|pid| shared(pid).ok());
+    Ok(Usage { private: all.fold(0, u64::saturating_add), ..alone })
+}
+
+/// A process's share of anonymous and swapped memory.
+fn shared(pid: i32) -> io::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    match parse_rollup(&rollup) {
+        Some(share) => Ok(share),
+        // We may not look (ptrace(2)), or the kernel does not tell these apart.
+        None => of_process(pid).map(|usage| usage.private),
+    }
 }
 
 /// What all processes of a control group have privately, in bytes; `folder` is the group's.
@@ -59,6 +83,11 @@ fn parse_status(status: &str) -> Option<Usage> {
     Some(Usage { private, virtual_size })
 }
 
+fn parse_rollup(rollup: &str) -> Option<u64> {
+    let swapped = field(rollup, "SwapPss:").unwrap_or(0);
+    Some(field(rollup, "Pss_Anon:")?.saturating_add(swapped))
+}
+
 /// Lines of the form `RssAnon:     1234 kB`, in bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -74,6 +103,8 @@ fn parse_stat(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn anonymous_and_swapped_memory_is_private() {
@@ -101,6 +132,32 @@ mod tests {
         drop(block);
         assert!(of_process(i32::MAX).is_err());
         assert!((1 << 20..u64::MAX).contains(&limit()));
+    }
+
+    #[test]
+    fn a_family_has_what_its_members_have_and_nothing_twice() {
+        let rollup = "55 - 7f rollup\nRss:  9 kB\nPss: 8 kB\nPss_Anon:   5 kB\nSwapPss: 2 kB\n";
+        assert_eq!(parse_rollup(rollup), Some(7 * 1024));
+        assert_eq!(parse_rollup("Pss: 8 kB\n"), None);
+        // The child has a block of its own beside the one that it shares.
+        let script = "import os, sys; shared = b'x' * (32 << 20)\n\
+                      if os.fork() == 0: own = b'y' * (16 << 20)\n\
+                      os.write(1, b'.'); sys.stdin.read()";
+        let mut parent = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        parent.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let pid = parent.id().cast_signed();
+        let (alone, family) = (of_process(pid).unwrap(), of_family(pid).unwrap());
+        let more = family.private.saturating_sub(alone.private) >> 20;
+        assert!((15..30).contains(&more), "{alone:?} {family:?}");
+        assert_eq!(family.virtual_size, alone.virtual_size);
+        drop(parent.stdin.take());
+        parent.wait().unwrap();
+        assert!(of_family(pid).is_err());
     }
 
     #[test]

@@ -324,8 +324,8 @@ impl Oracle {
                 self.cover.note_in("recycling:", trigger.word());
             }
             Kind::PoolTripped => {
-                let is_so = self.step.has_tripped || self.step.must_trip;
-                self.require(is_so, "event", || String::from("tripped, and it is not"));
+                let is_so = self.step.has_tripped || self.window.count(self.now) != Count::MustNot;
+                self.require(is_so, "trip", || String::from("told, and it is not time"));
             }
             kind => self.cover.note(kind.word()),
         }

@@ -71,7 +71,8 @@ impl Spans {
     /// The age at which a worker may be recycled.
     pub(crate) fn every_least(&self) -> Duration {
         // Whoever reckons in other fractions may be off by a little.
-        self.every * u32::from(100 - self.jitter) / 100 - Duration::from_millis(1)
+        let least = self.every * u32::from(100 - self.jitter) / 100;
+        least.saturating_sub(Duration::from_millis(1))
     }
 
     /// After how many requests it may be.

@@ -10,13 +10,16 @@ mod answers;
 mod balance;
 mod bulk;
 mod command;
+mod control;
 mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]
 mod garden;
+mod gardens;
 mod life;
 mod load;
 mod logs;
+mod pages;
 mod programs;
 mod relay;
 mod ring;

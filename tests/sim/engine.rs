@@ -3,11 +3,13 @@
 //! of the contract. What the kernel may do at any moment, it does: short writes, small buffers,
 //! resets that overtake data, completions that come after the order to end.
 
+use super::garden::Turn;
 use super::link::{Link, LinkNo, Phase, Side};
 use lychgate::base::address::{Address, Peer};
-use lychgate::base::id::{Arrival, DoorId, SocketId};
+use lychgate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
+use lychgate::machine::gate::{Gate, Grant};
 use lychgate::machine::listener::Listener;
 use lychgate::machine::listener::seam::{Effect, Ending, Input, Outbox};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +25,11 @@ pub(crate) trait Machine {
     /// What the machine still counts after all is over; an error names what it should not.
     fn rest(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The marks of requests for the garden, with their states.
+    fn in_garden(&self, _now: Instant) -> Vec<(u32, &'static str)> {
+        Vec::new()
     }
 }
 
@@ -60,6 +67,16 @@ pub(crate) enum Note {
     /// What the machine said to a server, whether or not it ever gets there.
     Said(LinkNo, Vec<u8>),
     Drained,
+    /// A slot was taken for a request of another thread.
+    Grant(Grant),
+    /// A closed place of the garden has nothing running any more.
+    Empty(ServerIndex),
+    /// Another worker is asked for.
+    Want,
+    /// As many requests of the garden wait as may.
+    Full,
+    /// What the world does to a worker of the garden, so that it stands in order here.
+    Worker(u32, Turn),
 }
 
 /// Most bytes that may wait in the engine for one peer: what one turn can bring, with room.
@@ -97,6 +114,8 @@ pub(crate) struct Engine<M> {
     urgent: VecDeque<Urgent>,
     woken: (Instant, u32),
     is_draining: bool,
+    /// The garden's gate, and how many may wait at it.
+    pub(crate) gate: Option<(Arc<Gate>, u32)>,
 }
 
 /// What a real engine finds out while it carries out a turn's writes.
@@ -128,6 +147,7 @@ impl<M: Machine> Engine<M> {
             urgent: VecDeque::new(),
             woken: (Instant(0), 0),
             is_draining: false,
+            gate: None,
         }
     }
 
@@ -162,6 +182,11 @@ impl<M: Machine> Engine<M> {
         }
         effects.clear();
         self.out.effects = effects;
+        if let Some((gate, limit)) = &self.gate
+            && gate.waiting() >= *limit
+        {
+            self.notes.push(Note::Full);
+        }
     }
 
     /// A client connects; `None` when it is turned away.
@@ -213,9 +238,11 @@ impl<M: Machine> Engine<M> {
             self.step(Input::Received { id, bytes: &bytes });
         } else if link.up.is_reset {
             link.is_broken = true;
+            link.gone_at.get_or_insert(self.now);
             self.step(Input::Broken { id });
         } else if link.up.is_ended && !link.has_ended {
             link.has_ended = true;
+            link.gone_at.get_or_insert(self.now);
             link.active_at = self.now;
             self.step(Input::Ended { id });
         }
@@ -460,12 +487,10 @@ impl<M: Machine> Engine<M> {
             },
             Effect::Connect { id, address } => self.connect(*id, address),
             Effect::End { id, how } => self.end(*id, *how),
-            Effect::Judge { .. }
-            | Effect::Grant { .. }
-            | Effect::Want { .. }
-            | Effect::Empty { .. }
-            | Effect::Spent { .. }
-            | Effect::Violate { .. } => {}
+            Effect::Grant { grant, .. } => self.notes.push(Note::Grant(*grant)),
+            Effect::Empty { place, .. } => self.notes.push(Note::Empty(*place)),
+            Effect::Want { .. } => self.notes.push(Note::Want),
+            Effect::Judge { .. } | Effect::Spent { .. } | Effect::Violate { .. } => {}
             Effect::Drained => {
                 let mut open = self.ids.values();
                 if !self.is_draining {

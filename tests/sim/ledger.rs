@@ -3,7 +3,7 @@
 
 use super::cover::Cover;
 use super::request::Request;
-use super::setting::Setting;
+use super::setting::{QUEUE_TIMEOUT, Setting};
 use lychgate::base::time::Instant;
 use std::collections::BTreeMap;
 
@@ -17,8 +17,12 @@ pub(crate) struct Ledger {
     pub(crate) drained_at: Option<Instant>,
     /// When connections to servers failed or were given up.
     pub(crate) refusals: Vec<(Instant, usize)>,
-    /// When the worker of the command pool came (true) and went.
-    pub(crate) work: Vec<(Instant, bool)>,
+    /// When workers of the garden died.
+    pub(crate) deaths: Vec<Instant>,
+    /// When the garden's queue was full, and when the pool was stopped.
+    pub(crate) full: Vec<Instant>,
+    pub(crate) stops: Vec<Instant>,
+    pub(crate) is_stopped: bool,
     /// When a health check was failed.
     pub(crate) sick: Vec<Instant>,
 }
@@ -32,7 +36,10 @@ impl Ledger {
             ids: BTreeMap::new(),
             drained_at: None,
             refusals: Vec::new(),
-            work: vec![(Instant(0), false)],
+            deaths: Vec::new(),
+            full: Vec::new(),
+            stops: Vec::new(),
+            is_stopped: false,
             sick: Vec::new(),
         }
     }
@@ -42,10 +49,25 @@ impl Ledger {
         self.refusals.iter().any(|(at, refused)| *refused == pool && *at >= since)
     }
 
-    /// Whether the worker was not there at some time from a moment on.
-    pub(crate) fn was_idle(&self, since: Instant) -> bool {
-        let before = self.work.iter().rev().find(|(at, _)| *at <= since);
-        before.is_some_and(|(_, is_there)| !is_there)
-            || self.work.iter().any(|(at, is_there)| *at >= since && !is_there)
+    /// Whether a worker of the garden died at or after a moment.
+    pub(crate) fn was_death(&self, since: Instant) -> bool {
+        self.deaths.iter().any(|at| *at >= since)
+    }
+
+    /// Whether the garden may turn a request down that came at one moment, at another.
+    pub(crate) fn may_turn_down(&self, since: Instant, at: Instant) -> bool {
+        let was = |times: &[Instant]| times.iter().any(|time| *time >= since && *time <= at);
+        was(&self.full) || was(&self.stops) || at.since(since) >= QUEUE_TIMEOUT
+    }
+
+    /// Whether it may with this word.
+    pub(crate) fn may_say(&self, word: &str, since: Instant, at: Instant) -> bool {
+        let was = |times: &[Instant]| times.iter().any(|time| *time >= since && *time <= at);
+        match word {
+            "queue-full" => was(&self.full),
+            "queue-timeout" => at.since(since) >= QUEUE_TIMEOUT,
+            "pool-stopped" => was(&self.stops),
+            _ => false,
+        }
     }
 }

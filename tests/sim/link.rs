@@ -68,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) has_ended: bool,
     pub(crate) is_broken: bool,
     pub(crate) is_unwritable: bool,
+    /// When the machine was told first that the peer has gone.
+    pub(crate) gone_at: Option<Instant>,
     /// A reset is seen although reading is held (as epoll reports it, unlike io_uring).
     pub(crate) breaks_on_hold: bool,
     /// Place in the peer's stream at which no receive ends.
@@ -139,6 +141,7 @@ impl Link {
             has_ended: false,
             is_broken: false,
             is_unwritable: false,
+            gone_at: None,
             breaks_on_hold: prng.one_in(2),
             glue: None,
             ordered: None,

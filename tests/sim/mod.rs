@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod cover;
 pub(crate) mod engine;
 pub(crate) mod fault;
+pub(crate) mod garden;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod mouth;
@@ -24,5 +25,6 @@ pub(crate) mod server;
 pub(crate) mod setting;
 #[cfg(test)]
 mod tests;
+pub(crate) mod threads;
 pub(crate) mod verdict;
 pub(crate) mod world;

@@ -8,8 +8,10 @@ use super::setting::{DOORS, POOL_WORK, Setting, pool_name, work_address};
 use lychgate::base::address::Peer;
 use lychgate::base::id::ServerIndex;
 use lychgate::base::time::Instant;
+use lychgate::machine::gate::{Gate, Pumped};
 use lychgate::machine::listener::Listener;
 use lychgate::machine::listener::seam::Input;
+use lychgate::machine::pool::seam::Standing;
 use lychgate::plan::LogFormat;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +67,9 @@ impl<'a> Bytes<'a> {
 struct Stage {
     engine: Engine<Listener>,
     setting: Setting,
+    gate: Arc<Gate>,
+    /// The garden's worker is admitted, and its place is open.
+    is_there: bool,
     connecting: Vec<LinkNo>,
     closing: Vec<LinkNo>,
 }
@@ -80,14 +85,22 @@ pub(crate) fn run(machine: Listener, bytes: &[u8]) -> Result<(), String> {
         is_misdirected: false,
         idle_connections: 4,
         log: LogFormat::Json,
+        slots: 1,
+        queue_limit: 3,
+        disconnect_check: None,
+        resets: false,
+        is_least_busy: false,
     };
     let seed = bytes.one() as u64;
     let mut stage = Stage {
         engine: Engine::new(machine, seed, false),
         setting,
+        gate: Arc::default(),
+        is_there: false,
         connecting: Vec::new(),
         closing: Vec::new(),
     };
+    stage.gate.stand(Standing::Running, 3, true);
     stage.plan();
     while !bytes.0.is_empty() && stage.engine.fault.is_none() {
         stage.act(&mut bytes);
@@ -100,7 +113,8 @@ pub(crate) fn run(machine: Listener, bytes: &[u8]) -> Result<(), String> {
 impl Stage {
     fn plan(&mut self) {
         let plan = Arc::new(self.setting.plan());
-        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates: Arc::default() });
+        let gates = Arc::from([None, None, Some(Arc::clone(&self.gate))]);
+        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates });
     }
 
     fn turn(&mut self) {
@@ -174,11 +188,39 @@ impl Stage {
                 self.setting.app_servers = 1 + self.setting.app_servers % 3;
                 self.plan();
             }
-            is_there => self.engine.step(Input::Served {
-                pool: String::from(pool_name(POOL_WORK)),
-                server: ServerIndex(0),
-                address: (is_there > 4).then(work_address),
-            }),
+            4 => {
+                let standing = if which < 128 { Standing::Stopped } else { Standing::Running };
+                self.gate.stand(standing, 3, true);
+                self.engine.step(Input::Stood { pool: pool(), standing });
+            }
+            5 | 6 => self.admit(),
+            _ => self.dismiss(),
+        }
+    }
+
+    fn admit(&mut self) {
+        let place = ServerIndex(0);
+        if !self.is_there && self.gate.is_empty(place) {
+            self.is_there = true;
+            let (pool, address) = (pool(), work_address(0));
+            self.engine.step(Input::Admitted { pool, place, slot: 0, generation: 1, address });
+            self.gate.open(place, 0, 1, 0);
+        }
+        self.pump();
+    }
+
+    fn dismiss(&mut self) {
+        let place = ServerIndex(0);
+        if std::mem::replace(&mut self.is_there, false) {
+            self.gate.close(place);
+            self.engine.step(Input::Retired { pool: pool(), place });
+            self.engine.step(Input::Dismissed { pool: pool(), place });
+        }
+    }
+
+    fn pump(&mut self) {
+        while let Pumped::Granted(grant) = self.gate.pump(self.engine.now, &mut 0) {
+            self.engine.step(Input::Granted { pool: pool(), grant });
         }
     }
 
@@ -233,8 +275,17 @@ impl Stage {
             let what = format!("link {no} ({:?}, {:?}) was never ended", link.side, link.phase);
             return self.engine.blame(what);
         }
+        let executing = self.gate.figures(ServerIndex(0)).executing;
+        if executing > 0 || self.gate.waiting() > 0 {
+            let waiting = self.gate.waiting();
+            self.engine.blame(format!("all is over, {executing} execute and {waiting} wait"));
+        }
         if let Err(why) = self.engine.machine.rest() {
             self.engine.blame(why);
         }
     }
+}
+
+fn pool() -> String {
+    String::from(pool_name(POOL_WORK))
 }

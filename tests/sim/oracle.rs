@@ -22,6 +22,11 @@ pub(crate) struct Pending {
     attempt: Option<usize>,
     status: u16,
     got: u64,
+    /// Of an answer of the machine's own.
+    text: Vec<u8>,
+    /// When the request came and when its answer was said.
+    since: Instant,
+    said: Instant,
     pub(crate) is_interim: bool,
     /// No other answer may follow on this connection.
     pub(crate) is_last: bool,
@@ -33,6 +38,9 @@ impl Pending {
             && !is_body(salt(self.mark, attempt), self.got, bytes)
         {
             return Err(format!("the answer to {} changed on its way", self.mark));
+        }
+        if self.attempt.is_none() {
+            self.text.extend_from_slice(bytes);
         }
         self.got += bytes.len() as u64;
         Ok(())
@@ -47,6 +55,9 @@ impl Pending {
                 return Err(format!("error {} to {mark} has no text", self.status));
             }
             ledger.cover.note(own_word(self.status));
+            if self.status == 503 && request.place == Place::Pool(POOL_WORK) && self.got > 0 {
+                return self.check_word(ledger);
+            }
             return Ok(());
         };
         let Act::Answer(answer) = &request.acts[attempt.min(1)] else {
@@ -60,6 +71,23 @@ impl Pending {
             ));
         }
         ledger.cover.note("server's answer came whole");
+        Ok(())
+    }
+}
+
+impl Pending {
+    /// The garden turned the request down, and the reason it gives is true.
+    fn check_word(&self, ledger: &mut Ledger) -> Result<(), String> {
+        let text = String::from_utf8_lossy(&self.text);
+        let word = text.lines().next().and_then(|line| line.strip_prefix("503 ")).unwrap_or("");
+        if !ledger.may_say(word, self.since, self.said) {
+            return Err(format!("{} was turned down: {word}, which is not so", self.mark));
+        }
+        ledger.cover.note(match word {
+            "queue-full" => "queue-full",
+            "queue-timeout" => "queue-timeout",
+            _ => "pool-stopped",
+        });
         Ok(())
     }
 }
@@ -128,6 +156,9 @@ pub(crate) fn begin(
         attempt,
         status,
         got: 0,
+        text: Vec::new(),
+        since: link.heard_at(request.start),
+        said: link.said_at(head.start),
         is_interim: false,
         is_last: is_last || framing == Framing::UntilClose,
     });
@@ -142,8 +173,17 @@ fn begin_idle(client: &mut Client, head: &Head, status: u16) -> Result<Framing, 
         return Err(format!("an answer that nobody asked for: {:?}", head.line));
     }
     client.is_over = true;
-    client.pending =
-        Some(Pending { mark: 0, attempt: None, status, got: 0, is_interim: true, is_last: true });
+    client.pending = Some(Pending {
+        mark: 0,
+        attempt: None,
+        status,
+        got: 0,
+        text: Vec::new(),
+        since: Instant(0),
+        said: Instant(0),
+        is_interim: true,
+        is_last: true,
+    });
     Ok(head.framing()?.unwrap_or(Framing::UntilClose))
 }
 
@@ -169,6 +209,9 @@ fn begin_interim(
         attempt,
         status,
         got: 0,
+        text: Vec::new(),
+        since: Instant(0),
+        said: Instant(0),
         is_interim: true,
         is_last: false,
     });
@@ -312,7 +355,7 @@ fn check_own(
         ),
         502 => {
             let is_refused = pool.is_some_and(|pool| {
-                let is_gone = last.is_some_and(|attempt| ledger.was_idle(attempt.at));
+                let is_gone = last.is_some_and(|attempt| ledger.was_death(attempt.at));
                 ledger.was_refused(pool, since) || (pool == POOL_WORK && is_gone)
             });
             let is_lost = last.is_some_and(|attempt| is_lost(attempt, request, links));
@@ -322,8 +365,8 @@ fn check_own(
         503 => {
             let is_sick = !ledger.sick.is_empty() || ledger.was_refused(POOL_ONE, Instant(0));
             let is_down = pool == Some(POOL_ONE) && ledger.setting.has_check && is_sick;
-            let is_absent = pool == Some(POOL_WORK) && ledger.was_idle(since);
-            right(is_down || is_absent, "there was a server")
+            let is_absent = pool == Some(POOL_WORK) && ledger.may_turn_down(since, said);
+            right(is_down || is_absent, "there was a server, and room")
         }
         504 => check_late(request, said, pool, link, links, ledger),
         _ => Err(String::from("that is no answer of ours")),

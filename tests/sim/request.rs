@@ -4,6 +4,7 @@
 use super::act::{Act, Attempt, Frame};
 use super::chance::{body, body_size, one_of, percent, range, size};
 use super::fault::{FAULTS, Fault};
+use super::link::LinkNo;
 use super::setting::{BODY_SIZE, DOORS, Place, place};
 use lychgate::base::id::DoorId;
 use lychgate::base::prng::Prng;
@@ -64,6 +65,8 @@ pub(crate) struct Request {
     /// What servers do with it, first and second time.
     pub(crate) acts: [Act; 2],
     pub(crate) attempts: Vec<Attempt>,
+    /// The connection that it comes on.
+    pub(crate) client: Option<LinkNo>,
     /// Where in the client's stream it begins.
     pub(crate) start: u64,
 }
@@ -155,6 +158,7 @@ impl Request {
             peer,
             acts: [Act::Never, Act::Never],
             attempts: Vec::new(),
+            client: None,
             start: 0,
         }
     }
@@ -363,9 +367,9 @@ fn draw_host(prng: &mut Prng, door: DoorId) -> String {
 
 fn draw_target(prng: &mut Prng, mark: u32) -> String {
     let pool = match prng.below(20) {
-        0..=10 => "app",
-        11..=14 => "one",
-        15..=18 => "work",
+        0..=8 => "app",
+        9..=11 => "one",
+        12..=18 => "work",
         _ => "nothing",
     };
     let query = match prng.below(3) {

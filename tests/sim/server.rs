@@ -8,7 +8,7 @@ use super::link::{Link, LinkNo};
 use super::mouth::{Mouth, Say};
 use super::parse::{Framing, Head, Part, Reader};
 use super::request::{Body, Request};
-use super::setting::{CHECK_PATH, POOL_ONE, Place};
+use super::setting::{CHECK_PATH, POOL_ONE, POOL_WORK, Place};
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
 
@@ -57,6 +57,11 @@ impl Server {
             is_poisoned: false,
             is_leaving: false,
         }
+    }
+
+    /// The last request that arrived here: its mark and which attempt it was.
+    pub(crate) fn last(&self) -> Option<(u32, usize)> {
+        self.arrivals.last().and_then(|arrival| Some((arrival.mark?, arrival.attempt)))
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -121,6 +126,7 @@ impl Server {
             let request = request.ok_or_else(|| format!("nobody sent {mark}"))?;
             check(request, head, framing, self.pool)?;
             check_repeat(request, links)?;
+            check_presence(request, now, links)?;
             self.check_trust(&links[no], ledger)?;
             let id = head.one("x-request-id")?.unwrap_or_default();
             if *ledger.ids.entry(String::from(id)).or_insert(mark) != mark {
@@ -495,6 +501,15 @@ fn check_forwarding(request: &Request, head: &Head) -> Result<(), String> {
     Ok(())
 }
 
+/// Nobody works for a client that is known to have left.
+fn check_presence(request: &Request, now: Instant, links: &[Link]) -> Result<(), String> {
+    let gone = request.client.and_then(|no| links[no].gone_at);
+    match gone.filter(|gone| *gone < now) {
+        Some(gone) => Err(format!("{} arrived though its client left at {gone:?}", request.mark)),
+        None => Ok(()),
+    }
+}
+
 /// A request may arrive again only if the connection it went to failed without a byte of an
 /// answer, and a repetition does no harm; and then once.
 fn check_repeat(request: &Request, links: &[Link]) -> Result<(), String> {
@@ -510,7 +525,9 @@ fn check_repeat(request: &Request, links: &[Link]) -> Result<(), String> {
     if link.up.left > before.from {
         return Err(format!("{mark} was sent again although an answer had begun"));
     }
-    if !(link.has_ended || link.is_broken || link.is_unwritable) {
+    // The end of a worker is told by others too.
+    let is_dismissed = request.place == Place::Pool(POOL_WORK) && link.is_peer_gone;
+    if !(link.has_ended || link.is_broken || link.is_unwritable || is_dismissed) {
         return Err(format!("{mark} was sent again although its connection lives"));
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::chance::{one_of, range};
 use lychgate::base::address::Address;
 use lychgate::base::id::{DoorId, PoolIndex};
 use lychgate::base::prng::Prng;
+use lychgate::plan::garden::Reject;
 use lychgate::plan::{
     AccessLog, Bind, Check, Command, EngineChoice, Garden, Host, Level, Limits, Listener, Log,
     LogFormat, Plan, Pool, Route, Server, Site, Source, UnknownHost, Upstream,
@@ -16,6 +17,8 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
+const DISCONNECT_CHECK: Duration = Duration::from_millis(400);
 pub(crate) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How late a timeout may be: a tick of the wheel, what a tick rounds up, and 10 ms.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(20);
@@ -42,6 +45,12 @@ pub(crate) struct Setting {
     pub(crate) is_misdirected: bool,
     pub(crate) idle_connections: u32,
     pub(crate) log: LogFormat,
+    /// Of each worker of the garden.
+    pub(crate) slots: u32,
+    pub(crate) queue_limit: u32,
+    pub(crate) disconnect_check: Option<Duration>,
+    pub(crate) resets: bool,
+    pub(crate) is_least_busy: bool,
 }
 
 impl Setting {
@@ -54,6 +63,11 @@ impl Setting {
             is_misdirected: prng.one_in(2),
             idle_connections: one_of(prng, &[0, 1, 16]),
             log: one_of(prng, &[LogFormat::Json, LogFormat::Combined]),
+            slots: one_of(prng, &[1, 1, 2, 3, 0]),
+            queue_limit: one_of(prng, &[1, 3, 100]),
+            disconnect_check: one_of(prng, &[None, Some(DISCONNECT_CHECK)]),
+            resets: prng.one_in(5),
+            is_least_busy: prng.one_in(3),
         }
     }
 
@@ -61,7 +75,7 @@ impl Setting {
         let source = |pool: usize| match pool {
             POOL_APP => Source::Servers((0..self.app_servers).map(app_address).collect()),
             POOL_ONE => Source::Servers(vec![one_address()]),
-            _ => Source::Garden(Box::new(Garden::of(command()))),
+            _ => Source::Garden(Box::new(self.garden())),
         };
         let pool = |at: usize| Pool {
             name: String::from(POOL_NAMES[at]),
@@ -80,6 +94,17 @@ impl Setting {
             sites: sites(),
             pools: (0..POOL_NAMES.len()).map(pool).collect(),
         }
+    }
+
+    fn garden(&self) -> Garden {
+        let mut garden = Garden::of(command());
+        garden.workers = 4;
+        garden.slots = self.slots;
+        garden.queue.limit = self.queue_limit;
+        garden.queue.timeout = QUEUE_TIMEOUT;
+        garden.queue.disconnect_check = self.disconnect_check;
+        garden.queue.reject = if self.resets { Reject::Reset } else { Reject::Unavailable };
+        garden
     }
 
     fn server(&self) -> Server {
@@ -140,15 +165,27 @@ pub(crate) fn pool_name(pool: usize) -> &'static str {
 pub(crate) fn pool_of(address: &Address) -> usize {
     if *address == one_address() {
         POOL_ONE
-    } else if *address == work_address() {
+    } else if generation_of(address).is_some() {
         POOL_WORK
     } else {
         POOL_APP
     }
 }
 
-pub(crate) fn work_address() -> Address {
-    Address::Tcp(SocketAddr::from(([10, 2, 0, 1], 3_000)))
+/// Where a worker of the garden listens.
+pub(crate) fn work_address(generation: u32) -> Address {
+    let port = 3_000 + u16::try_from(generation).unwrap_or(0);
+    Address::Tcp(SocketAddr::from(([10, 2, 0, 1], port)))
+}
+
+/// Which worker of the garden listens there.
+pub(crate) fn generation_of(address: &Address) -> Option<u32> {
+    match address {
+        Address::Tcp(tcp) if tcp.ip().to_string() == "10.2.0.1" => {
+            Some(u32::from(tcp.port()) - 3_000)
+        }
+        _ => None,
+    }
 }
 
 fn one_address() -> Address {

@@ -2,6 +2,7 @@
 
 use super::cover::Cover;
 use super::fault::FAULTS;
+use super::threads::Threads;
 use super::world::World;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
@@ -45,10 +46,15 @@ const WANTED: &[&str] = &[
     "early answer came",
     "early answer said",
     "garbage said",
+    "grant carried",
     "health check",
     "health check failed",
     "idle connection ended in time",
     "other 1xx came",
+    "pool stopped",
+    "pool-stopped",
+    "queue-full",
+    "queue-timeout",
     "own 400",
     "own 404",
     "own 408",
@@ -63,6 +69,7 @@ const WANTED: &[&str] = &[
     "own 505",
     "reload",
     "request retried",
+    "request waits",
     "server closes an idle connection",
     "server connection fresh",
     "server connection reused",
@@ -80,8 +87,13 @@ const WANTED: &[&str] = &[
     "unanswered: the client does not read",
     "unanswered: the client left",
     "unanswered: the client went on after asking to close",
+    "unanswered: turned down by reset",
     "upgraded",
     "very much sent ahead",
+    "worker emptied",
+    "worker killed",
+    "worker recycled",
+    "worker wanted",
 ];
 /// Failures shown before the rest is not worth running.
 const FAILURES_MAX: usize = 8;
@@ -114,7 +126,9 @@ pub(super) fn listener(seed: u64) -> Listener {
 
 fn simulate(seed: u64, is_traced: bool) -> Result<Cover, String> {
     let _seeded = Seeded(seed);
-    World::new(seed, is_traced, listener(seed)).run().map_err(|why| format!("SEED={seed}: {why}"))
+    World::new(seed, is_traced, Threads::new(seed))
+        .run()
+        .map_err(|why| format!("SEED={seed}: {why}"))
 }
 
 /// Runs seeds from a counter until there are no more, or too many failed.

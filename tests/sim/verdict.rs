@@ -7,7 +7,7 @@ use super::ledger::Ledger;
 use super::link::{Link, Phase, Side};
 use super::oracle::in_time;
 use super::request::Request;
-use super::setting::{IDLE_TIMEOUT, LATENESS_MAX, POOL_APP, Place};
+use super::setting::{IDLE_TIMEOUT, LATENESS_MAX, POOL_APP, POOL_WORK, Place};
 use lychgate::base::limits::AHEAD_SIZE_MAX;
 use lychgate::machine::listener::seam::Ending;
 use std::collections::BTreeMap;
@@ -48,8 +48,9 @@ pub(crate) fn ahead_limit(client: &Client, ledger: &Ledger) -> u64 {
     end + (AHEAD_SIZE_MAX + 4 * RECEIVE_SIZE_MAX) as u64
 }
 
-/// Two tries to connect and to be answered, and a linger.
-const STILL_MAX: Duration = Duration::from_secs(2 + 8 + 5 + 1);
+/// Two tries to connect and to be answered, and a linger; and in the queue of the garden, at first
+/// and after each worker that was lost.
+const STILL_MAX: Duration = Duration::from_secs(2 + 8 + 5 + 1 + 12);
 
 /// All is over: every request got an answer, or there is a reason why not.
 pub(crate) fn conclude(
@@ -130,6 +131,17 @@ fn excuse(
     }
     if is_draining && request.attempts.is_empty() {
         return Some("unanswered: drained before its turn");
+    }
+    if how == Ending::Reset && ledger.setting.resets {
+        // The reset overtakes answers to what came before.
+        let is_turned_down = |mark: &u32| {
+            let asked = &ledger.requests[mark];
+            let since = link.heard_at(asked.start);
+            asked.place == Place::Pool(POOL_WORK) && ledger.may_turn_down(since, ended)
+        };
+        if client.marks[client.answers..].iter().any(is_turned_down) {
+            return Some("unanswered: turned down by reset");
+        }
     }
     if how == Ending::Reset {
         if request.attempts.last().is_some_and(|attempt| is_cut(attempt, links)) {

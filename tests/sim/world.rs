@@ -5,13 +5,13 @@ use super::chance::{hop, percent, piece, range, size};
 use super::client::{Client, Pace};
 use super::cover::Cover;
 use super::engine::{Engine, Machine, Note, RECEIVE_SIZE_MAX};
+use super::garden::{Doing, Garden};
 use super::ledger::Ledger;
 use super::link::{LinkNo, Phase, Side};
 use super::mouth::{Mouth, Say};
 use super::server::Server;
-use super::setting::{DOORS, POOL_WORK, Setting, pool_name, pool_of, work_address};
+use super::setting::{DOORS, Setting, generation_of, pool_of};
 use super::verdict;
-use lychgate::base::id::ServerIndex;
 use lychgate::base::limits::AHEAD_SIZE_MAX;
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// Something that happens at its time.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(super) enum Event {
     Start(usize),
     Speak(LinkNo),
     Deliver(LinkNo),
@@ -31,8 +31,8 @@ enum Event {
     Closed(LinkNo),
     /// A server loses patience with a connection on which nothing was read since.
     Tire(LinkNo, u64),
-    /// The worker of the command pool comes or goes.
-    Serve(bool),
+    /// Something happens to the garden.
+    Tend(Doing),
     Reload,
     Drain,
     /// No more health checks, so that the run can end.
@@ -41,7 +41,7 @@ enum Event {
 
 /// Who is at the other end of a link.
 #[derive(Debug)]
-enum Actor {
+pub(super) enum Actor {
     Nobody,
     Client(Box<Client>),
     Server(Box<Server>),
@@ -57,18 +57,19 @@ struct Due {
 
 #[derive(Debug)]
 pub(crate) struct World<M> {
-    engine: Engine<M>,
-    prng: Prng,
-    ledger: Ledger,
-    setting: Setting,
+    pub(super) engine: Engine<M>,
+    pub(super) prng: Prng,
+    pub(super) ledger: Ledger,
+    pub(super) setting: Setting,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     /// Clients that have not connected yet.
     waiting: Vec<Option<Client>>,
-    actors: Vec<Actor>,
+    pub(super) actors: Vec<Actor>,
     due: Vec<Due>,
     drained: u32,
-    steps: u64,
+    pub(super) steps: u64,
+    pub(super) garden: Garden,
 }
 
 /// Turns after which a run is said never to end.
@@ -82,7 +83,9 @@ impl<M: Machine> World<M> {
     pub(crate) fn new(seed: u64, is_traced: bool, machine: M) -> Self {
         let mut prng = Prng::new(seed);
         let setting = Setting::draw(&mut prng);
-        let engine = Engine::new(machine, prng.draw(), is_traced);
+        let mut engine = Engine::new(machine, prng.draw(), is_traced);
+        let garden = Garden::new(&setting);
+        engine.gate = Some((Arc::clone(&garden.gate), setting.queue_limit));
         let mut world = Self {
             engine,
             ledger: Ledger::new(setting),
@@ -94,6 +97,7 @@ impl<M: Machine> World<M> {
             due: Vec::new(),
             drained: 0,
             steps: 0,
+            garden,
             prng,
         };
         world.schedule();
@@ -109,13 +113,7 @@ impl<M: Machine> World<M> {
             let at = self.prng.below(2_000) * 1_000_000 * self.prng.below(4);
             self.at(at, Event::Start(number));
         }
-        let come = self.prng.below(1_500) * 1_000_000;
-        self.at(come, Event::Serve(true));
-        if percent(&mut self.prng, 20) {
-            let gone = come + range(&mut self.prng, 1, 3_000) * 1_000_000;
-            self.at(gone, Event::Serve(false));
-            self.at(gone + 700_000_000, Event::Serve(true));
-        }
+        self.schedule_garden();
         for (times, event) in [(20, Event::Reload), (15, Event::Drain)] {
             if percent(&mut self.prng, times) {
                 // Early is when most is under way.
@@ -168,7 +166,10 @@ impl<M: Machine> World<M> {
         if self.steps > TURNS_MAX {
             self.engine.blame(String::from("the run does not end"));
         }
-        if let Err(why) = verdict::watch(&self.engine).and_then(|()| self.watch_ahead()) {
+        if let Err(why) = verdict::watch(&self.engine)
+            .and_then(|()| self.watch_ahead())
+            .and_then(|()| self.watch_garden())
+        {
             self.engine.blame(why);
         }
     }
@@ -191,19 +192,20 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
-    fn at(&mut self, time: u64, event: Event) {
+    pub(super) fn at(&mut self, time: u64, event: Event) {
         self.sequence += 1;
         self.events.insert((time, self.sequence), event);
     }
 
-    fn soon(&mut self, event: Event) {
+    pub(super) fn soon(&mut self, event: Event) {
         let hop = hop(&mut self.prng);
         self.at(self.engine.now.0 + hop, event);
     }
 
     fn plan(&mut self) {
         let plan = Arc::new(self.setting.plan());
-        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates: Arc::default() });
+        let gates = Arc::from([None, None, Some(Arc::clone(&self.garden.gate))]);
+        self.engine.step(Input::Planned { plan, doors: Arc::from(DOORS), gates });
     }
 
     fn happen(&mut self, event: Event) {
@@ -221,7 +223,7 @@ impl<M: Machine> World<M> {
             Event::Refused(no) => self.engine.refused(no),
             Event::Closed(no) => self.engine.closed(no),
             Event::Tire(no, read) => self.tire(no, read),
-            Event::Serve(is_there) => self.serve(is_there),
+            Event::Tend(doing) => self.tend(doing),
             Event::Reload => {
                 self.ledger.cover.note("reload");
                 self.setting.app_servers = 1 + self.setting.app_servers % 3;
@@ -257,6 +259,11 @@ impl<M: Machine> World<M> {
             self.engine.blame(String::from("more clients than max_connections"));
         }
         self.ledger.cover.note("client let in");
+        for mark in &client.marks {
+            if let Some(request) = self.ledger.requests.get_mut(mark) {
+                request.client = Some(no);
+            }
+        }
         self.place(no, Actor::Client(Box::new(client)));
         self.soon(Event::Speak(no));
     }
@@ -267,15 +274,6 @@ impl<M: Machine> World<M> {
             self.due.push(Due::default());
         }
         self.actors[no] = actor;
-    }
-
-    fn serve(&mut self, is_there: bool) {
-        self.ledger.work.push((self.engine.now, is_there));
-        self.engine.step(Input::Served {
-            pool: String::from(pool_name(POOL_WORK)),
-            server: ServerIndex(0),
-            address: is_there.then(work_address),
-        });
     }
 
     /// Sees to what the engine noted in its turn.
@@ -303,6 +301,7 @@ impl<M: Machine> World<M> {
                     self.drained += 1;
                     self.ledger.cover.note("drained");
                 }
+                note => self.attend_garden(&note),
             }
         }
     }
@@ -328,6 +327,14 @@ impl<M: Machine> World<M> {
         let pool = pool_of(&address);
         let server = Server::new(pool, &mut self.prng);
         self.place(no, Actor::Server(Box::new(server)));
+        match generation_of(&address).map(|generation| self.garden.connect(generation)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => {
+                self.ledger.refusals.push((self.engine.now, pool));
+                return self.soon(Event::Refused(no));
+            }
+            Some(Err(why)) => return self.engine.blame(why),
+        }
         match self.prng.below(40) {
             0..=2 => {
                 self.ledger.cover.note("connect refused");
@@ -529,7 +536,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn leave(&mut self, no: LinkNo, how: Leave) {
+    pub(super) fn leave(&mut self, no: LinkNo, how: Leave) {
         let now = self.engine.now;
         if let Actor::Client(client) = &mut self.actors[no]
             && !client.saw_fin
@@ -556,7 +563,7 @@ impl<M: Machine> World<M> {
         if self.ledger.drained_at.is_some() != (self.drained == 1) {
             return self.engine.blame(format!("Drained {} times", self.drained));
         }
-        let rest = self.engine.machine.rest();
+        let rest = self.engine.machine.rest().and_then(|()| self.garden.rest());
         if let Err(why) = rest.and_then(|()| verdict::check_log(&self.engine.log, &self.ledger)) {
             return self.engine.blame(why);
         }

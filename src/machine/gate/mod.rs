@@ -14,11 +14,13 @@
 //! again, for what others did not get because of it. `model.rs` has loom walk through this.
 
 mod line;
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
 mod place;
 mod sync;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 use crate::base::id::{ServerIndex, SocketId};

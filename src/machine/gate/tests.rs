@@ -357,15 +357,14 @@ fn a_crowd_of_threads_loses_nothing() {
                 let mut turn = thread;
                 for serial in 0..5_000 {
                     let pin = (serial % 3 == 0).then_some(thread % 3);
-                    match gate.take(NOW, &mut turn, pin, None) {
-                        Ok(taken) => serve(&mut turn, taken),
-                        Err(_) => {
-                            assert!(gate.wait(ticket(serial), pin));
-                            while let Pumped::Granted(grant) = gate.pump(NOW, &mut turn) {
-                                gate.leave();
-                                serve(&mut turn, grant.taken);
-                            }
-                        }
+                    if let Ok(taken) = gate.take(NOW, &mut turn, pin, None) {
+                        serve(&mut turn, taken);
+                        continue;
+                    }
+                    assert!(gate.wait(ticket(serial), pin));
+                    while let Pumped::Granted(grant) = gate.pump(NOW, &mut turn) {
+                        gate.leave();
+                        serve(&mut turn, grant.taken);
                     }
                 }
             });

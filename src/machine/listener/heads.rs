@@ -151,20 +151,16 @@ impl Listener {
         let is_logged =
             self.plan.as_ref().is_some_and(|plan| plan.server.log.access != AccessLog::Off);
         let text = self.shelf.take();
-        let notes = if is_logged {
-            let target = request.target.text();
-            let parts = [
-                id,
-                request.method_text,
-                target,
-                request.host,
-                request.user_agent,
-                request.referer,
-            ];
-            Notes::new(text, &parts)
-        } else {
-            Notes::new(text, &[id])
-        };
+        // The list of requests shows the first four, logged or not.
+        let parts = [
+            id,
+            request.method_text,
+            request.target.text(),
+            request.host,
+            request.user_agent,
+            request.referer,
+        ];
+        let notes = Notes::new(text, if is_logged { &parts } else { &parts[..4] });
         let mut exchange = self.box_up(Exchange::new(now, notes));
         exchange.method = request.method;
         exchange.version = request.version;

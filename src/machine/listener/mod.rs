@@ -29,8 +29,8 @@ mod upload;
 
 pub use list::Listed;
 
-use crate::base::address::{Address, Peer};
-use crate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
+use crate::base::address::Peer;
+use crate::base::id::{Arrival, DoorId, SocketId};
 use crate::base::prng::Prng;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -219,7 +219,6 @@ impl Listener {
             }
             Input::Closed { id, unsent: _ } => self.closed(id, out),
             Input::Planned { plan, doors, gates } => self.planned(now, plan, &doors, &gates, out),
-            Input::Served { pool, server, address } => self.served(&pool, server, address, out),
             Input::Judged { pool, address, is_well } => {
                 self.upstreams.judged(&pool, &address, is_well);
             }
@@ -382,28 +381,6 @@ impl Listener {
         self.wheel = Wheel::new(now);
         for id in ids {
             self.watch(now, id, now);
-        }
-    }
-
-    /// The worker of a `command` pool came or went.
-    fn served(
-        &mut self,
-        pool: &str,
-        server: ServerIndex,
-        address: Option<Address>,
-        out: &mut Outbox,
-    ) {
-        let Some(slot) = self.upstreams.named(pool) else { return };
-        if usize::from(server.0) >= self.upstreams.view(slot).servers.len() {
-            return;
-        }
-        let known = self.upstreams.at(slot).server(server);
-        known.address = address.map(Arc::new);
-        known.health.answered();
-        let idle = core::mem::take(&mut known.idle);
-        self.tally.upstream_idle = self.tally.upstream_idle.saturating_sub(idle.len() as u64);
-        for l in idle {
-            self.close_link(l, out);
         }
     }
 

@@ -39,8 +39,6 @@ pub enum Input<'a> {
     /// A new configuration; `doors[i]` is the door of the plan's listener `i`, `gates[i]` the gate
     /// of its pool `i` if that is a garden. A pool keeps its gate as long as it is a garden.
     Planned { plan: Arc<Plan>, doors: Arc<[DoorId]>, gates: Arc<[Option<Arc<Gate>>]> },
-    /// The server of a `command` pool became reachable, or (`None`) is gone.
-    Served { pool: String, server: ServerIndex, address: Option<Address> },
     /// A worker has this place of the pool's gate from now on; it is chosen once the gate is open.
     Admitted { pool: String, place: ServerIndex, slot: u16, generation: u32, address: Address },
     /// The gate of this place is closed: idle connections to it are to be ended.

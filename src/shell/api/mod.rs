@@ -88,6 +88,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// An ask, and where its answer comes.
+    pub fn new(ask: Ask) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { ask, reply }, answer)
+    }
+
     /// Never blocks. Who asked may have gone meanwhile; the answer is dropped then. Dropping this
     /// without an answer is told to them as a fault.
     pub fn answer(self, answer: Answer) {
@@ -134,8 +140,8 @@ struct Line {
 impl Line {
     /// `None`: the supervisor has too much to answer already, or is ending.
     fn ask(&self, ask: Ask) -> Option<oneshot::Receiver<Answer>> {
-        let (reply, answer) = oneshot::channel();
-        match self.sender.try_send(Asked { ask, reply }) {
+        let (asked, answer) = Asked::new(ask);
+        match self.sender.try_send(asked) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return None,
         }

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 mod faults;
 mod garden;
+mod iis;
 mod keys;
 
 const FULL: &str = include_str!("../../../config/full.toml");

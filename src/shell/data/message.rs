@@ -33,11 +33,6 @@ pub enum Message {
         doors: Arc<[DoorId]>,
         gates: Arc<[Option<Arc<Gate>>]>,
     },
-    Served {
-        pool: String,
-        server: ServerIndex,
-        address: Option<Address>,
-    },
     /// What the thread that checks holds a server to be.
     Judged {
         pool: String,

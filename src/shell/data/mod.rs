@@ -252,9 +252,6 @@ impl Thread {
             Message::Plan { plan, doors, gates } => {
                 self.step(Input::Planned { plan, doors, gates });
             }
-            Message::Served { pool, server, address } => {
-                self.step(Input::Served { pool, server, address });
-            }
             Message::Judged { pool, address, is_well } => {
                 self.step(Input::Judged { pool, address, is_well });
             }

@@ -145,6 +145,7 @@ fn launch(action: &Action<'_>) -> Result<(Child, Output), String> {
         open_files: action.open_files,
         umask: None,
         leads_group: true,
+        entrance: None,
         ends_with_parent: false,
         wants_listen_pid: false,
     };

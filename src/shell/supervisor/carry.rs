@@ -1,8 +1,10 @@
 //! Carrying out what a pool's machine orders about its workers.
 
-use super::Supervisor;
+use super::action::Action;
 use super::listener::named;
+use super::release::Release;
 use super::worker::{Ground, Worker};
+use super::{Supervisor, place};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
@@ -49,8 +51,7 @@ impl Supervisor {
             }
             Order::Kill { worker } => {
                 let Some(it) = pool.workers.get_mut(&worker) else { return };
-                (it.proof, it.ping) = (None, None);
-                if let Err(error) = it.child.kill() {
+                if let Err(error) = it.kill() {
                     tracing::error!("pool {name}: killing process {}: {error}", it.child.pid());
                 }
             }
@@ -63,16 +64,50 @@ impl Supervisor {
                 if let Some(it) = pool.workers.get_mut(&worker) {
                     (it.proof, it.ping) = (None, None);
                     it.released = Some(why);
+                    let pid = it.child.pid().to_string();
+                    self.act(
+                        now,
+                        id,
+                        "orphan_command",
+                        &[("{pid}", &pid), ("{reason}", why.word())],
+                    );
                 }
             }
             Order::Stand { standing, may_grow } => {
                 let standing = shown(standing);
                 self.tell(&ToListener::Stand { pool: name, standing, may_grow }, Vec::new());
             }
-            Order::Trip => {}
+            Order::Trip => self.act(now, id, "rapid_fail.command", &[]),
             Order::Tell(event) => self.report(now, id, event),
             Order::Over => {}
         }
+    }
+
+    /// Runs the operator's command, if there is one.
+    fn act(&mut self, now: Instant, id: PoolId, key: &str, filled: &[(&str, &str)]) {
+        let Some(pool) = self.pools.get(&id) else { return };
+        let argv = match key {
+            "orphan_command" => &pool.garden.lifecycle.orphan_command,
+            _ => &pool.garden.rapid_fail.command,
+        };
+        if argv.is_empty() {
+            return;
+        }
+        let identity = self.identity.as_ref();
+        let environment = place::environment(&pool.name, &pool.garden.command, identity);
+        let environment: Vec<_> = environment.into_iter().collect();
+        let filled: Vec<_> =
+            filled.iter().copied().chain([("{pool}", pool.name.as_str())]).collect();
+        let action = Action {
+            key,
+            pool: &pool.name,
+            argv,
+            filled: &filled,
+            environment: &environment,
+            identity,
+            open_files: self.open_files,
+        };
+        self.actions.start(now, &action);
     }
 
     fn spawn(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
@@ -95,7 +130,15 @@ impl Supervisor {
         let path = self.home.socket(&pool.name, id.0, worker.slot, worker.generation);
         let identity = self.identity.as_ref();
         let notices = self.notices.path().to_str();
-        let ground = Ground { identity, open_files: self.open_files, notices };
+        let estate = self.estate.as_ref();
+        let ground = Ground { identity, open_files: self.open_files, notices, estate };
+        if pool.workers.is_empty() || pool.release.is_none() {
+            // What is in place now is what it starts from.
+            pool.release = pool.garden.recycle.on_config_change.then(|| {
+                let path = std::env::var("PATH").unwrap_or_default();
+                Release::new(&pool.garden.command, &path, now)
+            });
+        }
         let started = Worker::start(&ground, &pool.name, worker, &pool.garden, path, now)?;
         pool.workers.insert(worker, started);
         Ok(())

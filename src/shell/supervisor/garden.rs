@@ -1,10 +1,13 @@
 //! What the supervisor keeps of a pool with a garden: its settings, its workers, why it failed.
 
+use super::release::Release;
+use super::schedule::Schedule;
 use super::worker::Worker;
 use crate::base::address::Address;
 use crate::machine::pool::seam::{Exit, WorkerId};
 use crate::machine::supervisor::seam::PoolId;
 use crate::plan::Garden;
+use crate::sys::clock;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,6 +29,10 @@ pub(super) struct Pool {
     /// Why a process could not be made.
     pub(super) spawn_error: String,
     pub(super) trouble: Trouble,
+    /// Of `recycle.at`.
+    pub(super) schedule: Schedule,
+    /// What its workers were started from, while there are any.
+    pub(super) release: Option<Release>,
 }
 
 /// A worker whose process is no more.
@@ -57,6 +64,8 @@ impl Pool {
             gone: Vec::new(),
             spawn_error: String::new(),
             trouble: Trouble::default(),
+            schedule: Schedule::new(clock::wall_origin() + clock::now().0),
+            release: None,
         }
     }
 

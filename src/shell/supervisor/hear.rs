@@ -5,10 +5,14 @@ use super::garden::Gone;
 use super::notices::{self, Notice};
 use super::proof::Listening;
 use super::worker::Told;
+use crate::base::address::Address;
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Exit, Input as PoolInput, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
+use crate::sys::ears::{self, Whose};
 use crate::sys::process::Ended;
+use nix::libc::SIGKILL;
+use std::path::Path;
 
 impl Supervisor {
     pub(super) fn hear_worker(&mut self, now: Instant, pool: PoolId, worker: WorkerId, told: Told) {
@@ -46,7 +50,7 @@ impl Supervisor {
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let Some(it) = pool.workers.get_mut(&worker) else { return };
         let Some(proof) = &mut it.proof else { return };
-        if proof.step(now, is_told, || Listening::Itself) {
+        if proof.step(now, is_told, || who_listens(&it.address, it.child.pid())) {
             it.proof = None;
             let input = PoolInput::Ready { worker };
             self.inputs.push_back(Input::Pool { pool: id, input });
@@ -91,7 +95,7 @@ impl Supervisor {
     fn worker_exited(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let Some(it) = pool.workers.get_mut(&worker) else { return };
-        let exit = match it.child.try_wait() {
+        let mut exit = match it.child.try_wait() {
             Ok(None) => return,
             Ok(Some(ended)) => exit(ended),
             Err(error) => {
@@ -101,7 +105,10 @@ impl Supervisor {
         };
         let (name, slot) = (&pool.name, worker.slot);
         it.finish(now, |line| tracing::info!("pool {name}, slot {slot}: {line}"));
-        it.clear();
+        if exit == Exit::Signal(SIGKILL) && it.lacked_memory() {
+            exit = Exit::OutOfMemory;
+        }
+        it.clear(&marks(name, worker, self.notices.path()));
         let (pid, address, last_words) = (it.child.pid(), it.address.clone(), it.last_words());
         pool.workers.remove(&worker);
         pool.gone.push(Gone { id: worker, pid, address, exit, last_words });
@@ -110,9 +117,29 @@ impl Supervisor {
     }
 }
 
+fn who_listens(address: &Address, leader: i32) -> Listening {
+    match ears::whose(address, leader) {
+        Whose::Stranger => Listening::Stranger,
+        // Nobody any more is for the next attempt to find out.
+        Whose::Family | Whose::Nobody => Listening::Itself,
+    }
+}
+
+/// What stands in the environment of this worker, and of nobody else's.
+fn marks(pool: &str, worker: WorkerId, notices: &Path) -> [(String, String); 4] {
+    [
+        ("LYCHGATE_POOL", pool.to_owned()),
+        ("LYCHGATE_SLOT", worker.slot.to_string()),
+        ("LYCHGATE_GENERATION", worker.generation.to_string()),
+        ("NOTIFY_SOCKET", notices.display().to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
 fn exit(ended: Ended) -> Exit {
     match ended {
         Ended::Exit(code) => Exit::Code(code),
         Ended::Signal(signal) => Exit::Signal(signal as i32),
+        Ended::Unknown => Exit::Unknown,
     }
 }

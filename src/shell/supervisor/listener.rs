@@ -66,6 +66,7 @@ impl Supervisor {
             open_files: None,
             umask: None,
             leads_group: true,
+            entrance: None,
             ends_with_parent: false,
             wants_listen_pid: false,
         };
@@ -176,7 +177,7 @@ impl Supervisor {
             }
             FromListener::Wanted { pool } => self.hear_about(&pool, PoolInput::Wanted),
             FromListener::Listed { token, rows, is_last } => {
-                self.operator.listed(token, rows, is_last);
+                self.operator.lists.hear(token, rows, is_last);
             }
             FromListener::Measured { pools, .. } => self.hear_figures(pools),
             word => tracing::debug!("listener: {word:?}"),
@@ -246,6 +247,7 @@ impl Supervisor {
             Err(error) => tracing::error!("listener: waiting for it: {error}"),
         }
         self.listener = None;
+        self.operator.lists.lose();
         self.listener_restarts += 1;
         // The next one starts at once, or later, when nothing is left of this one.
         self.sweeps = SWEEPS.iter().rev().map(|after| now + *after).collect();

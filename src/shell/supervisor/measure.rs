@@ -40,14 +40,15 @@ impl Scales {
         true
     }
 
-    /// What a worker has now; `group` is its control group's folder, if it has one of its own.
-    /// `None`: its process has ended.
+    /// What a worker has now, with all that it started; `group` is the folder of its control group,
+    /// if it has one of its own. `None`: its process has ended.
     pub fn weigh(&self, pid: i32, group: Option<&Path>) -> Option<Memory> {
-        let mut usage = memory::of_process(pid).ok()?;
-        if let Some(all) = group.and_then(|folder| memory::of_group(folder).ok()) {
-            // With all that it started.
-            usage.private = all;
-        }
+        // A group without a memory controller tells nothing.
+        let all = group.and_then(|folder| memory::of_group(folder).ok());
+        let usage = match all {
+            Some(private) => Usage { private, ..memory::of_process(pid).ok()? },
+            None => memory::of_family(pid).ok()?,
+        };
         let limit = if self.limit == 0 { memory::limit() } else { self.limit };
         Some(of(usage, limit))
     }

@@ -9,6 +9,7 @@ mod garden;
 mod hear;
 mod home;
 mod listener;
+mod lists;
 pub mod measure;
 pub mod notices;
 mod operator;
@@ -17,12 +18,15 @@ pub mod output;
 mod place;
 mod probe;
 mod proof;
+pub mod release;
 mod reload;
 mod report;
+mod rounds;
 pub mod schedule;
 mod start;
 pub mod tail;
 pub mod texts;
+mod verbs;
 mod worker;
 
 use crate::base::time::Instant;
@@ -32,6 +36,7 @@ use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
 use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
 use crate::shell::control::{AffinityKey, ToListener};
+use crate::sys::cgroup::Estate;
 use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notices::Notices;
@@ -39,6 +44,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::poll::{self, Interest};
 use crate::sys::rlimit::Limit;
 use crate::sys::signal::{Signals, Word};
+use action::Actions;
 use doors::Doors;
 use events::Events;
 use garden::Pool;
@@ -51,11 +57,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use worker::Told;
-
-/// Between two questions to the listener how much it does.
-const MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,8 @@ struct Supervisor {
     /// When the listener is asked next how much it does.
     measure_at: Instant,
     home: Home,
+    /// Where each worker gets a control group of its own.
+    estate: Option<Estate>,
     /// Of cookies that pin clients to slots, over the lives of listeners.
     affinity_key: AffinityKey,
     /// What workers say of themselves.
@@ -114,6 +118,8 @@ struct Supervisor {
     operator: Operator,
     scales: Scales,
     zone: TimeZone,
+    /// The operator's commands that run.
+    actions: Actions,
     since: Instant,
     /// Called once, when everything is ready for the first time.
     greet: Option<fn(&[String])>,
@@ -128,6 +134,7 @@ enum Source {
     Signals,
     Notices,
     Asks,
+    Action,
     ListenerExit,
     Listener,
     ListenerRoom,
@@ -198,8 +205,11 @@ impl Supervisor {
         }
         self.ask_again(now);
         self.sweep(now);
-        self.measure(now);
-        self.operator.give_up(now);
+        self.make_rounds(now);
+        if now >= self.actions.deadline() {
+            self.actions.step(now);
+        }
+        self.operator.lists.expire(now);
         Ok(())
     }
 
@@ -208,9 +218,10 @@ impl Supervisor {
         let asked = workers.map(worker::Worker::deadline);
         let own = [
             self.machine.deadline(),
-            self.operator.deadline(),
+            self.operator.lists.deadline(),
             self.sweeps.last().copied().unwrap_or(Instant::NEVER),
-            if self.is_measuring() { self.measure_at } else { Instant::NEVER },
+            self.next_round(),
+            self.actions.deadline(),
         ];
         own.into_iter().chain(asked).fold(Instant::NEVER, Instant::min)
     }
@@ -231,6 +242,7 @@ impl Supervisor {
             // After its last words.
             all.push((Source::ListenerExit, (listener.child.as_fd(), Interest::Read)));
         }
+        all.extend(self.actions.watched().into_iter().map(|watched| (Source::Action, watched)));
         for (id, pool) in &self.pools {
             for worker in pool.workers.values() {
                 let watched = worker.watched().into_iter();
@@ -251,6 +263,7 @@ impl Supervisor {
             }
             Source::Notices => self.hear_notices(),
             Source::Asks => self.hear_asks(now),
+            Source::Action => self.actions.step(now),
             Source::Listener => self.hear_listener(now),
             Source::ListenerRoom => self.flush_listener(),
             Source::ListenerExit => self.listener_exited(now),
@@ -278,18 +291,6 @@ impl Supervisor {
             }
             Word::ReopenLogs => self.reopen_log(),
             Word::Count => self.tell(&ToListener::Count, Vec::new()),
-        }
-    }
-
-    /// Whether there is anything to be measured.
-    fn is_measuring(&self) -> bool {
-        self.listener.is_some() && self.pools.values().any(|pool| !pool.workers.is_empty())
-    }
-
-    fn measure(&mut self, now: Instant) {
-        if self.is_measuring() && now >= self.measure_at {
-            self.measure_at = now + MEASURE_PAUSE;
-            self.tell(&ToListener::Measure, Vec::new());
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::machine::pool::seam::Report;
 use crate::sys::family;
-use crate::sys::notices::{Heard, Notices};
+use crate::sys::notices::{Heard, Letter, Notices};
 
 /// Messages taken in one turn of the supervisor.
 const LETTERS_PER_TURN: usize = 64;
@@ -33,14 +33,15 @@ pub fn read<K: Copy>(notices: &Notices, workers: &[(K, i32)]) -> Vec<(K, Notice)
             Ok(Some(Heard::Unfit)) => {
                 tracing::debug!("a notice was dropped: it is too long or has no sender");
             }
-            Ok(Some(Heard::Letter(letter))) => match whose(letter.pid, workers) {
-                Some(key) => all.extend(parse(&letter.text).into_iter().map(|said| (key, said))),
-                None => tracing::debug!(
-                    "a notice of process {} (user {}) was dropped: it is of no worker",
-                    letter.pid,
-                    letter.uid
-                ),
-            },
+            Ok(Some(Heard::Letter(Letter { text, pid, uid }))) => {
+                if let Some(key) = whose(pid, workers) {
+                    all.extend(parse(&text).into_iter().map(|said| (key, said)));
+                } else {
+                    tracing::debug!(
+                        "a notice of process {pid} (user {uid}) was dropped: it is of no worker"
+                    );
+                }
+            }
             Err(error) => {
                 tracing::warn!("reading what workers say (NOTIFY_SOCKET): {error}");
                 break;

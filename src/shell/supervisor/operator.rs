@@ -2,67 +2,40 @@
 
 use super::Supervisor;
 use super::garden::Pool;
+use super::lists::Lists;
 use super::worker::Worker;
 use crate::base::time::{Instant, millis};
-use crate::machine::pool::seam::{
-    Input as PoolInput, Phase, Standing, Verb, View, WorkerId, WorkerView,
-};
+use crate::machine::pool::seam::{Input as PoolInput, Phase, Standing, View, WorkerId, WorkerView};
 use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::plan::Source;
 use crate::shell::api::{Answer, Ask, Asked};
-use crate::shell::control::{ROWS_MAX, RequestRow, ToListener};
-use crate::shell::view::{ListenerRow, Outcome, PoolRow, Requests, Status, WorkerRow};
-use std::collections::BTreeMap;
-use std::time::Duration;
+use crate::shell::control::ToListener;
+use crate::shell::view::{ListenerRow, Outcome, PoolRow, Status, WorkerRow};
+use crate::sys::cgroup::Group;
 
-/// How long the listener may take to list its requests.
-const LIST_LIMIT: Duration = Duration::from_secs(2);
-
-/// Asks that the listener has to answer first.
+/// What operators wait for, and what they were refused.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    tokens: u64,
-    lists: BTreeMap<u64, List>,
+    /// Asks that the listener has to answer first.
+    pub(super) lists: Lists,
     /// Why the last reload was refused.
     pub(super) refused: Option<String>,
 }
 
-#[derive(Debug)]
-struct List {
-    asked: Asked,
-    rows: Vec<RequestRow>,
-    deadline: Instant,
-}
-
-impl Operator {
-    pub(super) fn deadline(&self) -> Instant {
-        self.lists.values().map(|list| list.deadline).fold(Instant::NEVER, Instant::min)
-    }
-
-    pub(super) fn give_up(&mut self, now: Instant) {
-        let late = self.lists.extract_if(.., |_, list| list.deadline <= now);
-        for (_, list) in late {
-            let why = "listing requests: the listener does not answer".to_owned();
-            list.asked.answer(Answer::Unavailable(why));
-        }
-    }
-
-    /// Rows came, perhaps the last.
-    pub(super) fn listed(&mut self, token: u64, rows: Vec<RequestRow>, is_last: bool) {
-        let Some(list) = self.lists.get_mut(&token) else { return };
-        let room = ROWS_MAX.saturating_sub(list.rows.len());
-        list.rows.extend(rows.into_iter().take(room));
-        if is_last && let Some(List { asked, rows, .. }) = self.lists.remove(&token) {
-            let is_cut = rows.len() >= ROWS_MAX;
-            asked.answer(Answer::Requests(Requests { rows, is_cut }));
-        }
-    }
+/// Which of a pool's workers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Orphans,
+    Others,
 }
 
 impl Supervisor {
     pub(super) fn hear_asks(&mut self, now: Instant) {
         while let Some(asked) = self.asks.next() {
-            self.hear_ask(now, asked);
+            // What nobody waits for any more is not done either.
+            if !asked.is_given_up() {
+                self.hear_ask(now, asked);
+            }
         }
     }
 
@@ -72,9 +45,9 @@ impl Supervisor {
             Ask::Pools => Answer::Pools(self.pool_rows(now)),
             Ask::Workers { pool } => match self.refuse_unknown(pool.as_deref()) {
                 Some(refusal) => refusal,
-                None => Answer::Workers(self.worker_rows(now, pool.as_deref(), false)),
+                None => Answer::Workers(self.worker_rows(now, pool.as_deref(), Shown::Others)),
             },
-            Ask::Orphans => Answer::Workers(self.worker_rows(now, None, true)),
+            Ask::Orphans => Answer::Workers(self.worker_rows(now, None, Shown::Orphans)),
             Ask::Requests { pool, older_ms } => {
                 match self.refuse_unknown(pool.as_deref()) {
                     Some(refusal) => asked.answer(refusal),
@@ -82,7 +55,7 @@ impl Supervisor {
                 }
                 return;
             }
-            Ask::Verb { pool, verb } => self.do_verb(&pool, verb),
+            Ask::Verb { pool, verb } => self.command(now, &pool, verb),
             Ask::EndOrphan { pid } => self.end_orphan(now, pid),
             Ask::Reload => match self.reload() {
                 Ok(()) => done(format!("{} is in force", self.origin.name())),
@@ -99,44 +72,16 @@ impl Supervisor {
             let why = "listing requests: there is no listener now".to_owned();
             return asked.answer(Answer::Unavailable(why));
         }
-        self.operator.tokens += 1;
-        let token = self.operator.tokens;
-        let list = List { asked, rows: Vec::new(), deadline: now + LIST_LIMIT };
-        self.operator.lists.insert(token, list);
+        let Some(token) = self.operator.lists.open(now, asked) else { return };
         self.tell(&ToListener::List { token, pool, older_ms }, Vec::new());
     }
 
     /// A pool that is in no configuration and has no worker.
-    fn refuse_unknown(&self, pool: Option<&str>) -> Option<Answer> {
+    pub(super) fn refuse_unknown(&self, pool: Option<&str>) -> Option<Answer> {
         let name = pool?;
         let is_planned = self.loaded.plan.pools.iter().any(|pool| pool.name == name);
         let is_known = is_planned || self.pool_named(name).is_some();
         (!is_known).then(|| Answer::NotFound(format!("there is no pool {name}")))
-    }
-
-    fn do_verb(&mut self, name: &str, verb: Verb) -> Answer {
-        if let Some(refusal) = self.refuse_unknown(Some(name)) {
-            return refusal;
-        }
-        let Some(pool) = self.pool_named(name) else {
-            return Answer::Conflict(format!(
-                "pool {name} has no workers of ours: it has servers that run already, or its \
-                 configuration is refused"
-            ));
-        };
-        if self.machine.is_ending() {
-            return Answer::Conflict("lychgate ends".to_owned());
-        }
-        self.inputs.push_back(Input::Pool { pool, input: PoolInput::Asked(verb) });
-        done(match verb {
-            Verb::Recycle => format!("pool {name} recycles its workers"),
-            Verb::Stop => format!("pool {name} stops"),
-            Verb::Start => format!("pool {name} starts"),
-            Verb::Pause { limit } => {
-                format!("pool {name} is paused; at most {limit} requests wait")
-            }
-            Verb::Resume => format!("pool {name} goes on"),
-        })
     }
 
     fn end_orphan(&mut self, now: Instant, pid: i32) -> Answer {
@@ -231,7 +176,7 @@ impl Supervisor {
         })
     }
 
-    fn worker_rows(&self, now: Instant, name: Option<&str>, orphans: bool) -> Vec<WorkerRow> {
+    fn worker_rows(&self, now: Instant, name: Option<&str>, which: Shown) -> Vec<WorkerRow> {
         let mut rows = Vec::new();
         for (id, pool) in &self.pools {
             if name.is_some_and(|name| name != pool.name) {
@@ -241,7 +186,7 @@ impl Supervisor {
             for shown in &view.workers {
                 let is_orphan = shown.phase == Phase::Orphaned;
                 if let Some(worker) = pool.workers.get(&shown.worker)
-                    && (is_orphan || !orphans)
+                    && is_orphan == (which == Shown::Orphans)
                 {
                     rows.push(self.worker_row(now, pool, worker, shown));
                 }
@@ -262,7 +207,10 @@ impl Supervisor {
     ) -> WorkerRow {
         let WorkerId { slot, generation } = worker.id;
         let pid = worker.child.pid();
-        let memory = self.scales.weigh(pid, None).unwrap_or(shown.memory);
+        let memory = self
+            .scales
+            .weigh(pid, worker.group.as_ref().map(Group::folder))
+            .unwrap_or(shown.memory);
         let reason = match shown.recycling {
             Some(trigger) => trigger.word().to_owned(),
             None => worker.released.map(|why| why.word().to_owned()).unwrap_or_default(),
@@ -286,7 +234,7 @@ impl Supervisor {
     }
 }
 
-fn done(text: String) -> Answer {
+pub(super) fn done(text: String) -> Answer {
     Answer::Done(Outcome { text })
 }
 

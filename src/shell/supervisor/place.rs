@@ -90,7 +90,7 @@ impl Place {
         command.argv.iter().map(fill).collect()
     }
 
-    /// The supervisor's own, then who it runs as, then the pool's, then what tells it its place.
+    /// What all of its pool have, then what tells it its place.
     pub(super) fn environment(
         &self,
         pool: &str,
@@ -99,32 +99,41 @@ impl Place {
         identity: Option<&Identity>,
         notices: Option<&str>,
     ) -> Vec<(String, String)> {
-        let inherited = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| !NOT_PASSED_ON.contains(&name.as_str()));
-        // Else it would look for its files in the home of whoever started the supervisor.
-        let who = identity.into_iter().flat_map(|Identity { name, home, .. }| {
-            [("HOME", home), ("USER", name), ("LOGNAME", name)]
-                .map(|(variable, value)| (variable.to_owned(), value.clone()))
-        });
         let told = match command.bind {
             Bind::Port => ("PORT", self.port.clone()),
             Bind::Unix => ("LYCHGATE_SOCKET", self.socket.clone()),
             Bind::Fd => ("LISTEN_FDS", "1".to_owned()),
         };
         let own = [
-            ("LYCHGATE_POOL", pool.to_owned()),
             ("LYCHGATE_SLOT", worker.slot.to_string()),
             ("LYCHGATE_GENERATION", worker.generation.to_string()),
             told,
         ];
         let notices = notices.map(|path| ("NOTIFY_SOCKET", path.to_owned()));
         let ours = own.into_iter().chain(notices).map(|(name, value)| (name.to_owned(), value));
-        let written = command.environment.iter().cloned();
-        let mut named = BTreeMap::new();
-        named.extend(inherited.chain(who).chain(written).chain(ours));
+        let mut named = environment(pool, command, identity);
+        named.extend(ours);
         named.into_iter().collect()
     }
+}
+
+/// Of everything that runs for a pool: the supervisor's own, then who it runs as, then the pool's.
+pub(super) fn environment(
+    pool: &str,
+    command: &Command,
+    identity: Option<&Identity>,
+) -> BTreeMap<String, String> {
+    let inherited = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !NOT_PASSED_ON.contains(&name.as_str()));
+    // Else it would look for its files in the home of whoever started the supervisor.
+    let who = identity.into_iter().flat_map(|Identity { name, home, .. }| {
+        [("HOME", home), ("USER", name), ("LOGNAME", name)]
+            .map(|(variable, value)| (variable.to_owned(), value.clone()))
+    });
+    let written = command.environment.iter().cloned();
+    let pool = ("LYCHGATE_POOL".to_owned(), pool.to_owned());
+    inherited.chain(who).chain(written).chain([pool]).collect()
 }
 
 #[cfg(test)]

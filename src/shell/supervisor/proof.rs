@@ -14,8 +14,8 @@ use std::os::fd::BorrowedFd;
 pub(super) enum Listening {
     /// The worker; or nobody can tell.
     Itself,
-    /// Somebody else; the worker listens on these.
-    Elsewhere(Vec<Address>),
+    /// Somebody else.
+    Stranger,
 }
 
 /// The proving of one worker.
@@ -29,8 +29,6 @@ pub(super) struct Proof {
     /// It uses its NOTIFY_SOCKET, so it is ready when it says so and not before.
     has_spoken: bool,
     has_said_ready: bool,
-    /// Where it listens, when somebody else does where it was told to.
-    instead: Vec<Address>,
 }
 
 impl Proof {
@@ -49,7 +47,6 @@ impl Proof {
             is_proven: false,
             has_spoken: false,
             has_said_ready: false,
-            instead: Vec::new(),
         }
     }
 
@@ -83,8 +80,7 @@ impl Proof {
             if !self.probe.step(now, is_told) {
                 return false;
             }
-            if let Listening::Elsewhere(places) = who() {
-                self.instead = places;
+            if who() == Listening::Stranger {
                 self.probe.fail(now, "another process answers there".to_owned());
                 return false;
             }
@@ -115,9 +111,5 @@ impl Proof {
         } else {
             obstacle.clone()
         }
-    }
-
-    pub(super) fn instead(&self) -> Vec<Address> {
-        self.instead.clone()
     }
 }

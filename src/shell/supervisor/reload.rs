@@ -101,6 +101,9 @@ impl Supervisor {
             let pool = self.pools.entry(id).or_insert_with(|| Pool::new(id, name, garden.clone()));
             let is_changed = !diff::is_same(&pool.garden.command, &garden.command);
             (pool.garden, pool.is_planned) = (garden, true);
+            if is_changed {
+                pool.release = None;
+            }
             pool.page =
                 self.loaded.pages.get(&pool.name).and_then(|page| match memfd::sealed(page) {
                     Ok(page) => Some(Arc::new(page)),

@@ -9,7 +9,7 @@ use crate::base::time::Instant;
 use crate::machine::event::{Event, Kind};
 use crate::machine::pool::seam::{Failure, WorkerId};
 use crate::machine::supervisor::seam::PoolId;
-use crate::sys::clock;
+use crate::sys::{clock, ears};
 
 impl Supervisor {
     pub(super) fn report(&mut self, now: Instant, id: PoolId, event: Event) {
@@ -57,7 +57,11 @@ impl super::garden::Pool {
             Kind::WorkerFailed(Failure::StartupTimeout) => {
                 let proof = there.and_then(|worker| worker.proof.as_ref());
                 let obstacle = proof.map(Proof::obstacle).unwrap_or_default();
-                let instead = proof.map(|proof| proof.instead()).unwrap_or_default();
+                let mut instead =
+                    there.map(|worker| ears::of(worker.child.pid())).unwrap_or_default();
+                if there.is_some_and(|worker| instead.contains(&worker.address)) {
+                    instead.clear();
+                }
                 (obstacle, instead)
             }
             _ => (there.map(|worker| worker.reason.clone()).unwrap_or_default(), Vec::new()),

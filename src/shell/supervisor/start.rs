@@ -1,5 +1,6 @@
 //! From a configuration to a supervisor: everything that can fail before anything runs.
 
+use super::action::Actions;
 use super::doors::Doors;
 use super::events::Events;
 use super::home::Home;
@@ -14,12 +15,13 @@ use crate::shell::config::Loaded;
 use crate::shell::control::AffinityKey;
 use crate::shell::logs::operational;
 use crate::shell::paths;
+use crate::sys::cgroup::Estate;
 use crate::sys::identity::{self, Identity};
 use crate::sys::journal::{self, Journal};
 use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::signal::Signals;
-use crate::sys::{clock, memfd, process, rlimit};
+use crate::sys::{clock, family, memfd, process, rlimit};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::stdout;
@@ -59,6 +61,13 @@ impl Supervisor {
         let (api, asks) = Api::start(home.control())?;
         let affinity_key =
             AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
+        let estate = Estate::find().unwrap_or_else(|error| {
+            tracing::warn!("dividing our control group: {error} Workers have none of their own");
+            None
+        });
+        if let Err(error) = family::adopt_orphans() {
+            tracing::warn!("taking over what workers leave behind: {error}");
+        }
         // Applications get the limit that we were started with.
         let open_files = rlimit::open_files().ok();
         if let Err(error) = rlimit::raise_open_files(0) {
@@ -97,6 +106,7 @@ impl Supervisor {
             pools_named: 0,
             measure_at: Instant(0),
             home,
+            estate,
             affinity_key,
             notices,
             events: Events::new(journal, 0),
@@ -105,6 +115,7 @@ impl Supervisor {
             operator: Operator::default(),
             scales: Scales::default(),
             zone: schedule::zone(),
+            actions: Actions::default(),
             since: clock::now(),
             greet,
             outcome: None,

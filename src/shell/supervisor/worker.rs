@@ -9,6 +9,8 @@ use crate::base::address::Address;
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Failure as Cause, WorkerId};
 use crate::plan::{Command, Garden};
+use crate::sys::cgroup::{self, Estate, Group};
+use crate::sys::family;
 use crate::sys::identity::Identity;
 use crate::sys::poll::Interest;
 use crate::sys::process::{Child, Failure, Launch, Program};
@@ -23,6 +25,7 @@ pub(super) struct Ground<'a> {
     pub(super) open_files: Option<Limit>,
     /// Where workers may say something of themselves.
     pub(super) notices: Option<&'a str>,
+    pub(super) estate: Option<&'a Estate>,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,12 @@ pub(super) struct Worker {
     pub(super) reason: String,
     /// It failed for this and was released.
     pub(super) released: Option<Cause>,
+    /// Its own control group, where we may make one.
+    pub(super) group: Option<Group>,
+    /// By us.
+    is_killed: bool,
+    /// Of the whole machine, when it was started.
+    memory_kills: u64,
 }
 
 /// One of its outputs.
@@ -77,6 +86,15 @@ impl Worker {
         let say = |error| format!("opening a pipe: {error}");
         let (out, out_into) = std::io::pipe().map_err(say)?;
         let (error, error_into) = std::io::pipe().map_err(say)?;
+        let group = ground.estate.and_then(|estate| {
+            let made = estate.group(pool, id.slot, id.generation);
+            made.inspect_err(|error| {
+                tracing::warn!("pool {pool}: making a control group: {error}");
+            })
+            .ok()
+        });
+        let entrance = group.as_ref().map(Group::entrance).transpose();
+        let entrance = entrance.map_err(|error| format!("opening its control group: {error}"))?;
         let is_ourselves = command.argv.first().is_some_and(|word| word == "{self}");
         let launch = Launch {
             program: if is_ourselves { Program::Ourselves } else { named(&environment) },
@@ -90,6 +108,7 @@ impl Worker {
             open_files: ground.open_files,
             umask: None,
             leads_group: true,
+            entrance: entrance.as_ref().map(AsFd::as_fd),
             ends_with_parent: false,
             wants_listen_pid: place.listening.is_some(),
         };
@@ -110,6 +129,9 @@ impl Worker {
             status: String::new(),
             reason: String::new(),
             released: None,
+            group,
+            is_killed: false,
+            memory_kills: cgroup::memory_kills(),
         })
     }
 
@@ -168,8 +190,41 @@ impl Worker {
         all
     }
 
-    /// It is gone: removes its socket.
-    pub(super) fn clear(&self) {
+    /// Ends it with all that it started, in whatever process group that is.
+    pub(super) fn kill(&mut self) -> std::io::Result<()> {
+        (self.proof, self.ping, self.is_killed) = (None, None, true);
+        match &self.group {
+            Some(group) => group.kill()?,
+            None => {
+                family::kill_members(self.child.pid());
+            }
+        }
+        self.child.kill()
+    }
+
+    /// Whether it was the kernel that killed it, for want of memory.
+    pub(super) fn lacked_memory(&self) -> bool {
+        match &self.group {
+            Some(group) => group.memory_kills() > 0,
+            None => !self.is_killed && cgroup::memory_kills() > self.memory_kills,
+        }
+    }
+
+    /// Its process is gone: ends what it left behind, removes its socket. `marks` of its
+    /// environment tell what is its own from everything else.
+    pub(super) fn clear(&self, marks: &[(String, String)]) {
+        match &self.group {
+            Some(group) => {
+                if let Err(error) = group.kill() {
+                    tracing::warn!("killing what a worker left behind: {error}");
+                }
+                group.remove();
+            }
+            None => {
+                family::kill_marked(marks);
+            }
+        }
+
         if let Address::Unix(path) = &self.address {
             // It may have removed it itself.
             let _ = std::fs::remove_file(path);

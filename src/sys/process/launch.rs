@@ -2,6 +2,7 @@
 //! calls are made, because another thread may have held the allocator's lock at the fork.
 
 use super::{Child, open_pidfd};
+use crate::sys::cgroup;
 use crate::sys::identity::Identity;
 use crate::sys::rlimit::{self, Limit};
 use nix::errno::Errno;
@@ -44,6 +45,8 @@ pub struct Launch<'a> {
     pub umask: Option<u32>,
     /// Leads a process group of its own.
     pub leads_group: bool,
+    /// Of the control group to be born in ([`crate::sys::cgroup`]).
+    pub entrance: Option<BorrowedFd<'a>>,
     /// Gets SIGTERM when the parent dies.
     pub ends_with_parent: bool,
     /// Gets `LISTEN_PID`, its own process id (sd_listen_fds(3)).
@@ -65,7 +68,7 @@ impl fmt::Display for Failure {
 }
 
 /// The steps of a child before it becomes the program; the parent hears of them by number.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "prepare it",
     "make a process group",
     "move its descriptors",
@@ -78,6 +81,7 @@ const STEPS: [&str; 12] = [
     "execute it",
     "open a pipe",
     "fork",
+    "enter its control group",
 ];
 
 fn failure(step: usize, errno: Errno) -> Failure {
@@ -156,7 +160,9 @@ impl Launch<'_> {
             (Err(_), _) => Some(failure(0, Errno::EPIPE)),
         };
         match (refusal, pidfd) {
-            (None, Ok(pidfd)) => Ok(Child { pid, pidfd, has_group: self.leads_group }),
+            (None, Ok(pidfd)) => {
+                Ok(Child { pid, pidfd, has_group: self.leads_group, is_adopted: false })
+            }
             (refusal, pidfd) => {
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
                 let _ = nix::sys::wait::waitpid(pid, None);
@@ -198,6 +204,10 @@ impl Launch<'_> {
     fn settle_in(&self, prepared: &Prepared) -> Result<(), (u8, Errno)> {
         if self.leads_group {
             nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(|e| (1, e))?;
+        }
+        if let Some(entrance) = self.entrance {
+            // With the rights of who opened it, and while its number is not taken by another.
+            cgroup::enter(entrance).map_err(|e| (12, e))?;
         }
         clear_signals();
         self.move_descriptors(prepared).map_err(|e| (2, e))?;

@@ -1,5 +1,6 @@
 //! Child processes: started with exactly what they are given, watched by pidfd, ended by signal.
 
+mod adopted;
 mod launch;
 
 use nix::errno::Errno;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+pub use adopted::start_ticks;
 pub use launch::{Failure, Launch, Program};
 
 /// A child process until it is reaped.
@@ -20,6 +22,8 @@ pub struct Child {
     /// Readable when the process has ended.
     pidfd: OwnedFd,
     has_group: bool,
+    /// Not our child: nobody waits for it here, and the pidfd alone stands for it.
+    is_adopted: bool,
 }
 
 /// How a process ended.
@@ -27,6 +31,8 @@ pub struct Child {
 pub enum Ended {
     Exit(i32),
     Signal(Signal),
+    /// It was adopted, and the kernel does not tell.
+    Unknown,
 }
 
 impl fmt::Display for Ended {
@@ -34,6 +40,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Exit(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "{signal}"),
+            Self::Unknown => f.write_str("exit code unknown"),
         }
     }
 }
@@ -46,6 +53,9 @@ impl Child {
     /// How it ended, and reaps it; `None` while it runs. What its process group left behind is
     /// killed first, while the group's number cannot have passed to a stranger.
     pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        if self.is_adopted {
+            return self.try_wait_adopted();
+        }
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
             match waitid(Id::Pid(self.pid), look) {
@@ -81,6 +91,9 @@ impl Child {
 
     /// The pid stays ours until it is reaped, so this cannot reach a stranger.
     fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.is_adopted {
+            return self.signal_adopted(signal);
+        }
         let sent = if self.has_group { killpg(self.pid, signal) } else { kill(self.pid, signal) };
         match sent {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -30,6 +30,7 @@ fn launch<'a>(argv: &'a [String], output: BorrowedFd<'a>) -> Launch<'a> {
         open_files: None,
         umask: None,
         leads_group: true,
+        entrance: None,
         ends_with_parent: true,
         wants_listen_pid: false,
     }

@@ -69,6 +69,7 @@ impl Gate {
         command.arg("run").arg(&file).current_dir(directory.path());
         command.env_remove("RUST_LOG").env("TMPDIR", directory.path());
         command.env("XDG_RUNTIME_DIR", directory.path());
+        command.env("LYCHGATE_CONTROL", directory.path().join("home/control.sock"));
         command.env("NOTIFY_SOCKET", directory.path().join("notify"));
         command.envs(recipe.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
