@@ -15,6 +15,7 @@ mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]
 mod garden;
+mod gardens;
 mod life;
 mod load;
 mod logs;
