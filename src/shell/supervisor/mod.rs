@@ -2,6 +2,7 @@
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
 pub mod action;
+pub mod adopt;
 mod carry;
 mod doors;
 pub mod events;
