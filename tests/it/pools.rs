@@ -1,6 +1,7 @@
 //! The process model end to end, with one scripted application: workers come with demand and go
 //! without it, are recycled, paused, stopped, released, and say things of themselves.
 
+use crate::harness::client::Client;
 use crate::harness::clock::{wait_for, wait_until};
 use crate::harness::engine::{Engine, each};
 use crate::harness::gate::{Gate, send};
@@ -9,6 +10,8 @@ use crate::harness::recipe::Recipe;
 use crate::harness::tree;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// A gate before `scripts/app.py`; `keys` are further lines of its pool and tables.
 fn recipe(engine: Engine, keys: &str) -> Option<Recipe> {
@@ -173,6 +176,62 @@ fn a_worker_that_crashes_is_replaced_while_its_requests_wait() {
         assert_eq!(answer.status(), 200, "{answer:?}");
         assert_eq!(pool(&gate)["failures"], 1);
         gate.wait_log(&["crash", "signal 9"]);
+    });
+}
+
+#[test]
+fn a_supervisor_that_dies_is_followed_by_another_and_nobody_notices() {
+    each(|engine| {
+        let keys = "start = \"always\"\nworkers = 2\n";
+        let Some(recipe) = recipe(engine, keys) else { return };
+        let mut gate = recipe.start();
+        let old = wait_for("two workers", || {
+            Some(pids(&gate, "serving")).filter(|serving| serving.len() == 2)
+        });
+        let address = gate.address.clone();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let (mut client, mut count) = (Client::connect(&address), 0);
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("/").status(), 200);
+                    count += 1;
+                }
+                count
+            });
+            gate.kill_supervisor();
+            // Nobody is there to ask, and requests are served.
+            assert_eq!(gate.get("/").status(), 200);
+            assert!(!gate.command(&["status"]).status.success());
+            gate.succeed();
+            assert_eq!(pids(&gate, "serving"), old);
+            assert_eq!(pool(&gate)["starts"], 2);
+            gate.ask(&["recycle", "app"]);
+            wait_until("all are recycled", || {
+                let new = pids(&gate, "serving");
+                new.len() == 2 && new.iter().all(|pid| !old.contains(pid))
+            });
+            wait_until("the old ones are gone", || old.iter().all(|pid| tree::is_gone(*pid)));
+            is_over.store(true, Ordering::Relaxed);
+            assert!(load.join().unwrap() > 0);
+        });
+        gate.signal(Signal::SIGTERM);
+        assert!(gate.wait_exit().success());
+    });
+}
+
+#[test]
+fn a_successor_with_another_configuration_applies_it() {
+    each(|engine| {
+        let keys = "start = \"always\"\nenvironment = { COLOUR = \"green\" }\n";
+        let Some(recipe) = recipe(engine, keys) else { return };
+        let mut gate = recipe.start();
+        let old = wait_for("a worker", || pids(&gate, "serving").first().copied());
+        gate.kill_supervisor();
+        gate.rewrite(&gate.recipe.toml().replace("green", "blue"));
+        gate.succeed();
+        wait_until("the new environment", || gate.get("/").text().contains("\"blue\""));
+        wait_until("the old one is gone", || tree::is_gone(old));
     });
 }
 

@@ -1,9 +1,10 @@
 //! Carrying out what a pool's machine orders about its workers.
 
 use super::action::Action;
+use super::adopt::output_name;
 use super::listener::named;
 use super::release::Release;
-use super::worker::{Ground, Worker};
+use super::worker::{Ground, Stream, Worker};
 use super::{Supervisor, place};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Order, Standing, WorkerId};
@@ -140,7 +141,10 @@ impl Supervisor {
             });
         }
         let started = Worker::start(&ground, &pool.name, worker, &pool.garden, path, now)?;
+        let streams = started.streams.iter().map(Stream::kept).collect();
         pool.workers.insert(worker, started);
+        let name = output_name(&pool.name, worker);
+        self.tell(&ToListener::Keep { name }, streams);
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! The listening sockets: made here, kept open for the supervisor's life, so that connections wait
 //! in the kernel while a listener process dies and the next one starts.
 
+use super::adopt::InheritedSocket;
 use crate::base::address::Address;
 use crate::plan;
+use crate::shell::control::parse_address;
 use crate::sys::fdpass::DESCRIPTORS_MAX;
 use crate::sys::port;
 use crate::sys::socket;
@@ -31,6 +33,32 @@ pub(super) type Batch = (Vec<(u16, u16)>, Vec<Arc<OwnedFd>>);
 impl Doors {
     pub(super) fn new(threads: u16) -> Self {
         Self { threads, doors: Vec::new() }
+    }
+
+    /// Those of an earlier supervisor, whose listener has them open.
+    pub(super) fn adopt(threads: u16, sockets: &[InheritedSocket]) -> Self {
+        let mut all = Self::new(threads);
+        let mut sockets: Vec<&InheritedSocket> = sockets.iter().collect();
+        sockets.sort_by_key(|one| (one.door, one.thread));
+        for one in sockets {
+            let Some(address) = parse_address(&one.address) else { continue };
+            while all.doors.len() <= usize::from(one.door) {
+                // A number that is not used any more is not given out again.
+                let address = Address::Unix(String::new());
+                all.doors.push(Door { address, sockets: Vec::new() });
+            }
+            let door = &mut all.doors[usize::from(one.door)];
+            // One is shared by all threads.
+            if door.sockets.is_empty() || matches!(address, Address::Tcp(_)) {
+                door.sockets.push(Arc::clone(&one.socket));
+            }
+            door.address = address;
+        }
+        all
+    }
+
+    pub(super) fn threads(&self) -> u16 {
+        self.threads
     }
 
     /// Opens what is not open yet: the door of each listener, and the doors opened by this call.

@@ -2,6 +2,7 @@
 
 use super::release::Release;
 use super::schedule::Schedule;
+use super::state::PoolState;
 use super::worker::Worker;
 use crate::base::address::Address;
 use crate::machine::pool::seam::{Exit, WorkerId};
@@ -29,6 +30,8 @@ pub(super) struct Pool {
     /// Why a process could not be made.
     pub(super) spawn_error: String,
     pub(super) trouble: Trouble,
+    /// What an earlier supervisor counted.
+    pub(super) past: PoolState,
     /// Of `recycle.at`.
     pub(super) schedule: Schedule,
     /// What its workers were started from, while there are any.
@@ -64,6 +67,7 @@ impl Pool {
             gone: Vec::new(),
             spawn_error: String::new(),
             trouble: Trouble::default(),
+            past: PoolState::default(),
             schedule: Schedule::new(clock::wall_origin() + clock::now().0),
             release: None,
         }

@@ -1,6 +1,7 @@
 //! Hearing workers: what they write, whether they are ready, whether they live, how they end.
 
 use super::Supervisor;
+use super::adopt::output_name;
 use super::garden::Gone;
 use super::notices::{self, Notice};
 use super::proof::Listening;
@@ -9,6 +10,7 @@ use crate::base::address::Address;
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Exit, Input as PoolInput, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
+use crate::shell::control::ToListener;
 use crate::sys::ears::{self, Whose};
 use crate::sys::process::Ended;
 use nix::libc::SIGKILL;
@@ -112,6 +114,8 @@ impl Supervisor {
         let (pid, address, last_words) = (it.child.pid(), it.address.clone(), it.last_words());
         pool.workers.remove(&worker);
         pool.gone.push(Gone { id: worker, pid, address, exit, last_words });
+        let word = ToListener::Release { name: output_name(&pool.name, worker) };
+        self.tell(&word, Vec::new());
         let input = PoolInput::Exited { worker, exit };
         self.inputs.push_back(Input::Pool { pool: id, input });
     }

@@ -1,6 +1,8 @@
 //! The listener's process: started, told everything, heard, started again.
 
 use super::Supervisor;
+use super::adopt::output_name;
+use super::worker::{Stream, Worker};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::{Figures, Input as PoolInput, WorkerId};
 use crate::machine::supervisor::seam::{Input, PoolId};
@@ -26,6 +28,8 @@ pub(super) const SWEEPS: [Duration; 4] = [
 ];
 /// Messages taken from the listener in one turn.
 const FRAMES_PER_TURN: usize = 64;
+/// The name under which the listener is left where it awaits our successor.
+const HEIR: &str = "heir";
 /// What the listener needs of our environment.
 const ENVIRONMENT: [&str; 5] = ["RUST_LOG", "RUST_BACKTRACE", "JOURNAL_STREAM", "NO_COLOR", "TZ"];
 /// The allocator would ask for huge pages: two megabytes of memory for the first byte of each, so
@@ -41,6 +45,13 @@ pub(super) struct Listener {
     pub(super) engine: String,
     /// It has said that it serves.
     pub(super) is_ready: bool,
+}
+
+impl Listener {
+    /// It serves already.
+    pub(super) fn adopted(child: Child, channel: Channel, engine: String) -> Self {
+        Self { child, channel: Some(channel), engine, is_ready: true }
+    }
 }
 
 impl Supervisor {
@@ -81,7 +92,31 @@ impl Supervisor {
         self.tell_configuration();
         let doors = self.plan_doors.clone();
         self.tell_open(&doors);
+        self.leave_heir();
         Ok(())
+    }
+
+    /// Leaves with the listener what the next supervisor needs, should this one die.
+    pub(super) fn leave_heir(&mut self) {
+        let path = self.home.heir();
+        match fdpass::listen(&path) {
+            Ok(heir) => {
+                let word = ToListener::Keep { name: HEIR.to_owned() };
+                self.tell(&word, vec![Arc::new(heir)]);
+            }
+            Err(error) => tracing::warn!(
+                "making {}: {error}. A supervisor after this one cannot take over",
+                path.display()
+            ),
+        }
+        let workers = self.pools.values().flat_map(|pool| {
+            let kept = |worker: &Worker| worker.streams.iter().map(Stream::kept).collect();
+            pool.workers.values().map(move |it| (output_name(&pool.name, it.id), kept(it)))
+        });
+        let all: Vec<(String, Vec<Arc<OwnedFd>>)> = workers.collect();
+        for (name, streams) in all {
+            self.tell(&ToListener::Keep { name }, streams);
+        }
     }
 
     pub(super) fn tell_log(&mut self) {
@@ -95,13 +130,10 @@ impl Supervisor {
         let name = self.origin.name();
         let text = Arc::clone(&self.text);
         self.tell(&ToListener::Configure { revision, name, doors }, vec![text]);
-        let pages: Vec<_> = self
-            .pools
-            .values()
-            .filter_map(|pool| Some((pool.name.clone(), Arc::clone(pool.page.as_ref()?))))
-            .collect();
+        let planned = self.pools.values().filter(|pool| pool.is_planned);
+        let pages: Vec<_> = planned.map(|pool| (pool.name.clone(), pool.page.clone())).collect();
         for (pool, page) in pages {
-            self.tell(&ToListener::Page { pool }, vec![page]);
+            self.tell(&ToListener::Page { pool }, page.into_iter().collect());
         }
     }
 

@@ -8,6 +8,7 @@ mod doors;
 pub mod events;
 mod garden;
 mod hear;
+mod heir;
 mod home;
 mod listener;
 mod lists;
@@ -23,8 +24,8 @@ pub mod release;
 mod reload;
 mod report;
 mod rounds;
-pub mod schedule;
 mod save;
+pub mod schedule;
 mod start;
 pub mod state;
 pub mod tail;
@@ -38,13 +39,14 @@ use crate::machine::supervisor::Supervisor as Machine;
 use crate::machine::supervisor::seam::{Input, Outcome, PoolId};
 use crate::shell::api::{Api, Asks};
 use crate::shell::config::Loaded;
-use crate::shell::control::{AffinityKey, ToListener};
+use crate::shell::control::{AffinityKey, Channel, ToListener};
 use crate::sys::cgroup::Estate;
 use crate::sys::clock;
 use crate::sys::identity::Identity;
 use crate::sys::notices::Notices;
 use crate::sys::notify::Notifier;
 use crate::sys::poll::{self, Interest};
+use crate::sys::process::Child;
 use crate::sys::rlimit::Limit;
 use crate::sys::signal::{Signals, Word};
 use action::Actions;
@@ -110,6 +112,10 @@ struct Supervisor {
     measure_at: Instant,
     home: Home,
     paper: Paper,
+    /// Of an earlier supervisor, until the first plan.
+    legacy: heir::Estate,
+    /// Its listener and the way to it, and the engine of that.
+    inheritance: Option<(Child, Channel, String)>,
     /// Where each worker gets a control group of its own.
     estate: Option<Estate>,
     /// Of cookies that pin clients to slots, over the lives of listeners.
@@ -157,6 +163,7 @@ pub fn run(
 ) -> Result<(), String> {
     let mut supervisor = Supervisor::start(origin, loaded, control, greet)?;
     supervisor.planned();
+    supervisor.take_listener();
     let mut ready = Vec::new();
     loop {
         let now = clock::now();

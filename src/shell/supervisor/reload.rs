@@ -1,16 +1,18 @@
 //! A new configuration: all of it comes into force, or none and the log says why.
 
 use super::garden::Pool;
+use super::heir::Legacy;
 use super::{Origin, Supervisor, start};
 use crate::base::limits;
 use crate::machine::supervisor::seam::{Input, PoolId, PoolPlan};
 use crate::plan::diff::{self, Change};
-use crate::plan::{AccessLog, Garden, Plan, Source};
+use crate::plan::{AccessLog, Command, Garden, Plan, Source};
 use crate::shell::config::{self, Loaded};
 use crate::shell::control::ToListener;
 use crate::shell::logs::operational;
 use crate::sys::{clock, memfd};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 const WORKERS_MAX: u16 = limits::WORKERS_MAX as u16;
@@ -78,9 +80,9 @@ impl Supervisor {
         for door in closed {
             self.tell(&ToListener::Shut { door }, Vec::new());
         }
+        self.planned();
         self.tell_configuration();
         self.tell_open(&opened);
-        self.planned();
         Ok(())
     }
 
@@ -90,6 +92,7 @@ impl Supervisor {
             pool.is_planned = false;
         }
         let mut plans = Vec::new();
+        let mut legacies = Vec::new();
         for (name, mut garden) in gardens(&self.loaded.plan) {
             if garden.workers == 0 {
                 garden.workers = start::available_cpus().min(WORKERS_MAX);
@@ -114,11 +117,21 @@ impl Supervisor {
                         None
                     }
                 });
-            plans.push(PoolPlan { id, garden: garden_told, is_changed, adopted: Vec::new() });
+            let mut legacy = Legacy::default();
+            if known.is_none() {
+                legacy = self.legacy.inherit(pool, self.estate.as_ref());
+            }
+            let adopted = legacy.adopted.clone();
+            legacies.push((id, legacy));
+            plans.push(PoolPlan { id, garden: garden_told, is_changed, adopted });
         }
         let server = &self.loaded.plan.server;
         let (workers_max, shutdown_limit) = (server.workers_max, server.shutdown_limit);
         self.inputs.push_back(Input::Planned { pools: plans, workers_max, shutdown_limit });
+        for (id, legacy) in legacies {
+            self.pass_on(id, &legacy);
+        }
+        self.legacy.end_rest();
     }
 
     pub(super) fn reopen_log(&mut self) {
@@ -135,6 +148,14 @@ impl Supervisor {
             Err(why) => tracing::error!("{why}. The file before stays open"),
         }
     }
+}
+
+/// Of one command, as long as it starts the same process.
+pub(super) fn fingerprint(command: &Command) -> u64 {
+    let Command { argv, bind, working_directory, environment, ready: _ } = command;
+    let mut hasher = DefaultHasher::new();
+    format!("{argv:?} {bind:?} {working_directory:?} {environment:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 /// By pool.

@@ -1,6 +1,7 @@
 //! Writing down what a next supervisor has to know, when it changes.
 
 use super::Supervisor;
+use super::reload::fingerprint;
 use super::state::{Mark, PoolState, State, WorkerState};
 use crate::base::time::Instant;
 use crate::machine::pool::seam::WorkerView;
@@ -63,6 +64,7 @@ impl Supervisor {
         let mut state = State::new(self.affinity_key.clone()).ok()?;
         let mark = |pid: i32| Some(Mark { pid, start_ticks: start_ticks(pid).ok()? });
         state.listener = self.listener.as_ref().and_then(|it| mark(it.child.pid()));
+        state.engine = self.listener.as_ref().map(|it| it.engine.clone()).unwrap_or_default();
         state.revision = self.revision;
         for (id, pool) in &self.pools {
             let Some(view) = self.machine.view(*id, now) else { continue };
@@ -81,9 +83,10 @@ impl Supervisor {
             });
             let kept = PoolState {
                 standing: view.standing.into(),
-                starts: view.starts_total,
-                recycles: view.recycles_total,
-                failures: view.failures_total,
+                starts: pool.past.starts + view.starts_total,
+                recycles: pool.past.recycles + view.recycles_total,
+                failures: pool.past.failures + view.failures_total,
+                command: fingerprint(&pool.garden.command),
                 workers: workers.collect(),
             };
             state.pools.insert(pool.name.clone(), kept);

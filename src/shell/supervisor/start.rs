@@ -3,6 +3,7 @@
 use super::action::Actions;
 use super::doors::Doors;
 use super::events::Events;
+use super::heir::Estate as Legacies;
 use super::home::Home;
 use super::measure::Scales;
 use super::operator::Operator;
@@ -52,7 +53,12 @@ impl Supervisor {
         let control = control
             .or_else(|| loaded.plan.server.control.as_ref().map(PathBuf::from))
             .unwrap_or_else(paths::default_control);
+        let access_log = open_access_log(&loaded.plan.server.log.access)?;
+        let text = seal(&loaded.text)?;
+        let fresh =
+            AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
         let home = Home::open(&control, identity.as_ref())?;
+        let (state, inheritance, legacy) = Legacies::find(&home);
         let notices = Notices::bind(&home.notices())
             .map_err(|error| format!("making {}: {error}", home.notices().display()))?;
         let journal = Journal::at(Path::new(journal::PATH)).unwrap_or_else(|error| {
@@ -60,8 +66,6 @@ impl Supervisor {
             Journal::nowhere()
         });
         let (api, asks) = Api::start(home.control())?;
-        let affinity_key =
-            AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
         let estate = Estate::find().unwrap_or_else(|error| {
             tracing::warn!("dividing our control group: {error} Workers have none of their own");
             None
@@ -74,17 +78,30 @@ impl Supervisor {
         if let Err(error) = rlimit::raise_open_files(0) {
             tracing::debug!("raising the limit on open files: {error}");
         }
-        let threads = match loaded.plan.server.threads {
-            0 => available_cpus(),
-            threads => threads,
+        let affinity_key = state.as_ref().map_or(fresh, |state| state.affinity_key.clone());
+        let engine = state.map(|state| state.engine).unwrap_or_default();
+        let mut doors = match &inheritance {
+            Some(all) => Doors::adopt(all.threads, &all.sockets),
+            None => Doors::new(match loaded.plan.server.threads {
+                0 => available_cpus(),
+                threads => threads,
+            }),
         };
-        let mut doors = Doors::new(threads);
-        let (plan_doors, _) = doors.open(&loaded.plan.listeners)?;
+        let plan_doors = match doors.open(&loaded.plan.listeners) {
+            Ok((plan_doors, _)) => plan_doors,
+            Err(why) => {
+                if inheritance.is_some() {
+                    // They are still those of the listener, which waits for another supervisor.
+                    std::mem::forget((doors, home));
+                }
+                return Err(why);
+            }
+        };
+        let revision = inheritance.as_ref().map_or(1, |all| all.revision + 1);
+        let inheritance = inheritance.map(|all| (all.listener, all.channel, engine));
         for door in &plan_doors {
             tracing::info!("listening on {}", doors.bound(*door));
         }
-        let access_log = open_access_log(&loaded.plan.server.log.access)?;
-        let text = seal(&loaded.text)?;
         Ok(Self {
             machine: Machine::new(clock::wall_origin() ^ clock::now().0),
             inputs: VecDeque::new(),
@@ -93,10 +110,12 @@ impl Supervisor {
             origin,
             loaded,
             text,
-            revision: 1,
+            revision,
+            legacy,
+            inheritance,
             plan_doors,
+            threads: doors.threads(),
             doors,
-            threads,
             identity,
             open_files,
             access_log,

@@ -29,6 +29,8 @@ pub struct State {
     version: u32,
     boot: String,
     pub listener: Option<Mark>,
+    /// Of the listener.
+    pub engine: String,
     /// Of the configuration in force.
     pub revision: u64,
     pub affinity_key: AffinityKey,
@@ -50,6 +52,8 @@ pub struct PoolState {
     pub starts: u64,
     pub recycles: u64,
     pub failures: u64,
+    /// Tells one command from another.
+    pub command: u64,
     pub workers: Vec<WorkerState>,
 }
 
@@ -100,6 +104,7 @@ impl State {
             version: VERSION,
             boot: boot()?,
             listener: None,
+            engine: String::new(),
             revision: 0,
             affinity_key,
             pools,
@@ -299,7 +304,8 @@ mod tests {
         };
         let standing = Standing::Paused { limit: 5 }.into();
         let workers = vec![worker, orphan];
-        let pool = PoolState { standing, starts: 12, recycles: 3, failures: 1, workers };
+        let pool =
+            PoolState { standing, starts: 12, recycles: 3, failures: 1, command: 7, workers };
         state.pools.insert("shop".into(), pool);
         state
     }

@@ -59,13 +59,17 @@ pub(super) struct Stream {
     output: Output,
     is_open: bool,
     /// The same reading end, for whoever keeps it while no supervisor lives.
-    pub(super) kept: Arc<OwnedFd>,
+    kept: Arc<OwnedFd>,
 }
 
 impl Stream {
     pub(super) fn new(pipe: OwnedFd) -> std::io::Result<Self> {
         let kept = Arc::new(pipe.try_clone()?);
         Ok(Self { output: Output::new(pipe)?, is_open: true, kept })
+    }
+
+    pub(super) fn kept(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.kept)
     }
 }
 
@@ -133,6 +137,30 @@ impl Worker {
             is_killed: false,
             memory_kills: cgroup::memory_kills(),
         })
+    }
+
+    /// One that an earlier supervisor started.
+    pub(super) fn adopted(
+        id: WorkerId,
+        child: Child,
+        address: Address,
+        streams: Vec<Stream>,
+        group: Option<Group>,
+    ) -> Self {
+        Self {
+            id,
+            child,
+            address,
+            proof: None,
+            ping: None,
+            streams,
+            status: String::new(),
+            reason: String::new(),
+            released: None,
+            group,
+            is_killed: false,
+            memory_kills: cgroup::memory_kills(),
+        }
     }
 
     /// Reads what it wrote since.

@@ -33,6 +33,8 @@ pub(crate) struct Gate {
     log: Arc<Mutex<String>>,
     output: Arc<Mutex<String>>,
     notices: Notices,
+    /// What a killed supervisor left.
+    left: Mutex<Vec<u32>>,
 }
 
 /// What the gate told its service manager (sd_notify(3)).
@@ -65,20 +67,22 @@ impl Gate {
         let place = directory.path().display().to_string();
         fs::write(&file, toml.replace("{dir}", &place)).unwrap();
         let notices = Notices::bind(directory.path().join("notify"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lychgate"));
-        command.arg("run").arg(&file).current_dir(directory.path());
-        command.env_remove("RUST_LOG").env("TMPDIR", directory.path());
-        command.env("XDG_RUNTIME_DIR", directory.path());
-        command.env("LYCHGATE_CONTROL", directory.path().join("home/control.sock"));
-        command.env("NOTIFY_SOCKET", directory.path().join("notify"));
-        command.envs(recipe.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        spawn::prepare(&mut command, recipe.ring);
-        let mut child = command.spawn().unwrap();
-        let log = collect(child.stderr.take().unwrap());
-        let output = collect(child.stdout.take().unwrap());
+        let (child, log, output) = begin(&directory, &recipe);
         let address = recipe.port.address();
-        Self { address, directory, recipe, child, log, output, notices }
+        let left = Mutex::new(Vec::new());
+        Self { address, directory, recipe, child, log, output, notices, left }
+    }
+
+    /// Kills the supervisor alone.
+    pub(crate) fn kill_supervisor(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_exit();
+    }
+
+    /// Starts another supervisor in the place of one that is gone.
+    pub(crate) fn succeed(&mut self) {
+        (self.child, self.log, self.output) = begin(&self.directory, &self.recipe);
+        self.wait_notice("READY=1");
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -138,6 +142,10 @@ impl Gate {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
+        if signal == Signal::SIGKILL {
+            // They survive it, and are nobody's.
+            self.left.lock().unwrap().extend(tree::descendants(self.pid()));
+        }
         send(self.pid(), signal);
     }
 
@@ -213,7 +221,7 @@ impl Drop for Gate {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
-        for pid in everybody {
+        for pid in everybody.into_iter().chain(self.left.get_mut().unwrap().drain(..)) {
             if !tree::is_gone(pid) {
                 // It may end by itself between the two.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
@@ -229,6 +237,25 @@ impl Drop for Gate {
             ));
         }
     }
+}
+
+type Text = Arc<Mutex<String>>;
+
+/// Starts a supervisor in a directory: itself, its log, its standard output.
+fn begin(directory: &TempDir, recipe: &Recipe) -> (Child, Text, Text) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lychgate"));
+    let path = directory.path();
+    command.arg("run").arg(path.join("lychgate.toml")).current_dir(path);
+    command.env_remove("RUST_LOG").env("TMPDIR", path).env("XDG_RUNTIME_DIR", path);
+    command.env("LYCHGATE_CONTROL", path.join("home/control.sock"));
+    command.env("NOTIFY_SOCKET", path.join("notify"));
+    command.envs(recipe.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn::prepare(&mut command, recipe.ring);
+    let mut child = command.spawn().unwrap();
+    let log = collect(child.stderr.take().unwrap());
+    let output = collect(child.stdout.take().unwrap());
+    (child, log, output)
 }
 
 impl Notices {
