@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -106,6 +106,26 @@ impl Gate {
     pub(crate) fn rewrite(&self, toml: &str) {
         let place = self.directory.path().display().to_string();
         fs::write(self.path("lychgate.toml"), toml.replace("{dir}", &place)).unwrap();
+    }
+
+    /// Where its supervisor is asked.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.path("home/control.sock")
+    }
+
+    /// Runs the command line against it.
+    pub(crate) fn command(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lychgate"));
+        command.args(words).arg("--control").arg(self.control());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What the command line answers with `--json`.
+    pub(crate) fn ask(&self, words: &[&str]) -> Value {
+        let output = self.command(&[words, &["--json"]].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {}: {error}", output.status);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
     pub(crate) fn pid(&self) -> u32 {
