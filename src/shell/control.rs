@@ -268,6 +268,27 @@ pub fn tell(socket: BorrowedFd<'_>, word: &FromListener) -> Result<()> {
     fdpass::send(socket, &encode(word)?, &[], Wait::Block)
 }
 
+/// As [`tell`], with descriptors: what a new supervisor takes over.
+pub fn hand_over(
+    socket: BorrowedFd<'_>,
+    word: &FromListener,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    fdpass::send(socket, &encode(word)?, descriptors, Wait::Block)
+}
+
+/// The other side of [`hand_over`]. `None`: the listener is gone.
+pub fn take_over(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<Option<(FromListener, Vec<OwnedFd>)>> {
+    let (length, descriptors) = fdpass::recv(socket, buffer, Wait::Block)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    Ok(Some((decode(&buffer[..length])?, descriptors)))
+}
+
 /// Waits for one frame: the listener's way. `None`: the supervisor is gone.
 pub fn hear(
     socket: BorrowedFd<'_>,

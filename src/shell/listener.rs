@@ -8,6 +8,7 @@ use crate::shell::control::{
 };
 use crate::shell::data::{Message, News, Report};
 use crate::shell::listener::count::Count;
+use crate::shell::listener::keep::{Keep, Standing, Succession};
 use crate::shell::listener::listing::{Lists, parts};
 use crate::shell::listener::roster::{Admission, Order, Roster};
 use crate::shell::listener::start::{drop_privileges, read_page, read_plan};
@@ -16,12 +17,14 @@ use crate::shell::logs::{AccessLog, operational};
 use crate::sys::identity::Identity;
 use crate::sys::{clock, process, signal};
 use crossbeam::channel::{Receiver, bounded, never, select, unbounded};
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
 mod count;
+mod keep;
 mod listing;
 mod roster;
 mod start;
@@ -83,6 +86,9 @@ fn read_frames(control: Arc<OwnedFd>) -> Result<Receiver<Frame>, String> {
 struct Listener {
     control: Arc<OwnedFd>,
     frames: Receiver<Frame>,
+    /// For the next supervisor; `None` while it is awaited.
+    keep: Option<Keep>,
+    heirs: Receiver<Succession>,
     reports: Receiver<Report>,
     log: AccessLog,
     threads: Threads,
@@ -96,6 +102,8 @@ struct Listener {
     plan: Arc<Plan>,
     /// Configured before all threads run; told when they do.
     revision: Option<u64>,
+    /// Of the configuration in force.
+    revision_in_force: u64,
 }
 
 impl Listener {
@@ -145,9 +153,12 @@ impl Listener {
     ) -> Result<Self, String> {
         let (reports_in, reports) = unbounded();
         let threads = Threads::start(threads, plan, key, &log, &reports_in)?;
+        let keep = Keep::new(control.as_fd())?;
         Ok(Self {
             control,
             frames,
+            keep: Some(keep),
+            heirs: never(),
             reports,
             log,
             roster: Roster::new(threads.count()),
@@ -159,6 +170,7 @@ impl Listener {
             lists: Lists::default(),
             plan: Arc::clone(plan),
             revision: None,
+            revision_in_force: 0,
         })
     }
 
@@ -174,6 +186,12 @@ impl Listener {
                         return self.drain(Duration::from_millis(limit_ms));
                     }
                     Some((word, descriptors)) => self.obey(word, descriptors)?,
+                    None if self.keep.as_ref().is_some_and(Keep::has_heir) => {
+                        tracing::error!(
+                            "listening: the supervisor is gone. Serving on until another comes"
+                        );
+                        self.await_heir()?;
+                    }
                     None => {
                         tracing::error!(
                             "listening: the supervisor is gone. Finishing what runs, then ending"
@@ -182,9 +200,36 @@ impl Listener {
                         return self.drain(limit);
                     }
                 },
+                recv(self.heirs) -> succession => match succession {
+                    Ok((connection, keep)) => self.succeed(connection, keep)?,
+                    Err(_) => return Err("waiting for a supervisor: the thread is gone".into()),
+                },
                 recv(self.reports) -> report => self.hear(report.ok())?,
             }
         }
+    }
+
+    fn await_heir(&mut self) -> Result<(), String> {
+        self.frames = never();
+        if let Some(keep) = self.keep.take() {
+            self.heirs = keep.wait()?;
+        }
+        Ok(())
+    }
+
+    /// A new supervisor has come. If it goes again at once, the next one is awaited.
+    fn succeed(&mut self, connection: OwnedFd, keep: Keep) -> Result<(), String> {
+        let threads = u16::try_from(self.threads.count()).unwrap_or(u16::MAX);
+        let standing = Standing { threads, revision: self.revision_in_force };
+        let told = keep.hand_over(connection.as_fd(), standing);
+        (self.keep, self.heirs) = (Some(keep), never());
+        if let Err(error) = told {
+            tracing::warn!("handing over to a supervisor: {error}. Waiting for another");
+            return self.await_heir();
+        }
+        tracing::info!("listening: another supervisor has come");
+        (self.control, self.frames) = keep::succeed(connection)?;
+        Ok(())
     }
 
     fn obey(&mut self, word: ToListener, mut descriptors: Vec<OwnedFd>) -> Result<(), String> {
@@ -200,10 +245,28 @@ impl Listener {
                     return Err("opening doors: sockets are missing from the message".into());
                 }
                 for ((door, thread), socket) in sockets.into_iter().zip(descriptors) {
+                    if let Some(keep) = &mut self.keep {
+                        keep.open(door, thread, &socket)?;
+                    }
                     self.threads.tell(thread, Message::Open { door: DoorId(door), socket })?;
                 }
             }
+            ToListener::Keep { name } => {
+                if let Some(keep) = &mut self.keep
+                    && let Err(why) = keep.keep(name, descriptors)
+                {
+                    tracing::warn!("{why}");
+                }
+            }
+            ToListener::Release { name } => {
+                if let Some(keep) = &mut self.keep {
+                    keep.release(&name);
+                }
+            }
             ToListener::Shut { door } => {
+                if let Some(keep) = &mut self.keep {
+                    keep.shut(door);
+                }
                 self.threads.tell_all(|| Message::Shut { door: DoorId(door) })?;
             }
             ToListener::Count => {
@@ -292,8 +355,11 @@ impl Listener {
             doors: Arc::clone(doors),
             gates: Arc::clone(&gates),
         })?;
+        if let Some(keep) = &mut self.keep {
+            keep.configure(&plan, doors);
+        }
         self.plan = plan;
-        self.revision = Some(revision);
+        (self.revision, self.revision_in_force) = (Some(revision), revision);
         self.answer()
     }
 
@@ -360,6 +426,9 @@ impl Listener {
     }
 
     fn drain(mut self, limit: Duration) -> Result<(), String> {
+        if let Some(keep) = &mut self.keep {
+            keep.close();
+        }
         self.threads.tell_all(|| Message::Drain)?;
         let deadline = clock::now() + limit;
         let mut frames = self.frames.clone();
@@ -405,8 +474,8 @@ impl Listener {
 
     fn say(&self, word: &FromListener) -> Result<(), String> {
         match control::tell(self.control.as_fd(), word) {
-            // The frame reader sees that the supervisor is gone, and the listener drains.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            // The frame reader sees that the supervisor is gone. Who comes after it asks anew.
+            Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => Ok(()),
             told => told.map_err(|error| format!("telling the supervisor: {error}")),
         }
     }

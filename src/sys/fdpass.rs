@@ -2,12 +2,19 @@
 //! (unix(7)). A message arrives whole, with all of its descriptors, or it is an error.
 
 use nix::cmsg_space;
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    recvmsg, sendmsg, socketpair,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, accept4, bind, connect as connect_to, getsockopt, listen as listen_on, recvmsg,
+    sendmsg, setsockopt, socket, socketpair,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::fs::Permissions;
 use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
 /// Descriptors in one message, well under the kernel's 253 (SCM_MAX_FD).
 pub const DESCRIPTORS_MAX: usize = 64;
@@ -24,6 +31,59 @@ pub enum Wait {
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+/// A socket that waits at `path` for others to connect: root and our own user alone may. What was
+/// at the path before is replaced.
+pub fn listen(path: &Path) -> Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let waiting = unconnected()?;
+    bind(waiting.as_raw_fd(), &UnixAddr::new(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    // Nobody can connect before this.
+    listen_on(&waiting, Backlog::new(4)?)?;
+    Ok(waiting)
+}
+
+/// Whoever has connected, and as which user; `WouldBlock` never: to be called when it is readable.
+pub fn accept(waiting: BorrowedFd<'_>) -> Result<(OwnedFd, u32)> {
+    let raw = accept4(waiting.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the call above made this descriptor for us alone.
+    let connection = unsafe { OwnedFd::from_raw_fd(raw) };
+    let uid = peer(connection.as_fd())?;
+    Ok((connection, uid))
+}
+
+/// Connects to whoever waits at `path`. Nothing is waited for longer than `limit`, neither here nor
+/// in sending and receiving, until [`unlimit`].
+pub fn connect(path: &Path, limit: Duration) -> Result<OwnedFd> {
+    let connection = unconnected()?;
+    self::limit(connection.as_fd(), limit)?;
+    connect_to(connection.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(connection)
+}
+
+/// Blocking calls on `socket` fail with `WouldBlock` after this time.
+pub fn limit(socket: BorrowedFd<'_>, limit: Duration) -> Result<()> {
+    let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    setsockopt(&socket, SendTimeout, &limit)?;
+    Ok(setsockopt(&socket, ReceiveTimeout, &limit)?)
+}
+
+pub fn unlimit(socket: BorrowedFd<'_>) -> Result<()> {
+    limit(socket, Duration::ZERO)
+}
+
+/// The user on the other side when the two were connected (SO_PEERCRED).
+pub fn peer(socket: BorrowedFd<'_>) -> Result<u32> {
+    Ok(getsockopt(&socket, PeerCredentials)?.uid())
+}
+
+fn unconnected() -> Result<OwnedFd> {
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// Sends one message whole, or nothing: `WouldBlock` when the peer is behind and `wait` is `Never`.
@@ -123,7 +183,6 @@ impl Wait {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_message_brings_its_descriptors_and_closes_them_on_exec() {

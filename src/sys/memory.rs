@@ -167,8 +167,8 @@ mod tests {
         fs::create_dir_all(&leaf).unwrap();
         assert_eq!(group_limit(&leaf), u64::MAX);
         fs::write(leaf.join("memory.max"), "max\n").unwrap();
-        fs::write(middle.join("memory.max"), "5000\n").unwrap();
-        fs::write(root.path().join("memory.max"), "7000\n").unwrap();
+        fs::write(middle.join("memory.max"), "7000\n").unwrap();
+        fs::write(root.path().join("memory.max"), "5000\n").unwrap();
         assert_eq!(group_limit(&leaf), 5000);
         fs::write(leaf.join("memory.stat"), "file 9\nanon_thp 8\nanon 300\n").unwrap();
         assert_eq!(of_group(&leaf).unwrap(), 300);

@@ -104,7 +104,8 @@ impl Oracle {
         let Some(record) = self.live(worker, "Admit") else { return };
         let is_time = match record.phase {
             Phase::Starting => record.is_ready,
-            Phase::Admitted | Phase::Serving => !record.has_place,
+            Phase::Admitted | Phase::Serving if !record.has_place => true,
+            Phase::Admitted => self.is_by_now(Some(record.since), GRACE * 2),
             _ => false,
         };
         self.require(is_time, "early-serve", || format!("Admit of {worker:?}: {record:?}"));
@@ -127,6 +128,10 @@ impl Oracle {
 
     fn retire(&mut self, worker: WorkerId) {
         let Some(record) = self.live(worker, "Retire") else { return };
+        if record.phase == Phase::Draining && self.changed_at == self.now {
+            // A new supervisor repeats what its predecessor ordered.
+            return;
+        }
         let is_time = matches!(record.phase, Phase::Admitted | Phase::Serving);
         self.require(is_time, "stray", || format!("Retire of {worker:?}: {record:?}"));
         match self.retire_excuse(worker, &record) {

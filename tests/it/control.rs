@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A gate before a garden of `scripts/app.py`, named `app`; `keys` are further lines of its pool.
 fn garden(engine: Engine, keys: &str) -> Option<Recipe> {
@@ -19,6 +19,12 @@ fn garden(engine: Engine, keys: &str) -> Option<Recipe> {
     let script = program::script("app.py");
     let pool = format!("[pool.app]\ncommand = [{python:?}, {script:?}, \"\"]\n{keys}\n");
     Some(Recipe::new(engine).with_our_identity().site("/", "app").text(&pool))
+}
+
+fn lychgate(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lychgate"));
+    command.args(words);
+    command
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -53,14 +59,14 @@ fn the_operator_sees_what_runs() {
         assert_eq!(status["listener"]["pid"], gate.listener_pid());
         assert_eq!(status["listener"]["engine"], engine.word());
         assert_eq!(status["listening"][0], gate.address.as_str());
-        let shown = text(&gate.run(&["status"]).stdout);
+        let shown = text(&gate.command(&["status"]).stdout);
         assert!(shown.starts_with("state          running, for "), "{shown}");
 
         let all = workers(&gate);
         assert_eq!((all.len(), &all[0]["pid"]), (1, &told["pid"]));
         assert_eq!((&all[0]["state"], &all[0]["slot"]), (&"serving".into(), &0.into()));
         wait_until("the request is counted", || workers(&gate)[0]["requests"].as_u64() >= Some(1));
-        let table = text(&gate.run(&["workers"]).stdout);
+        let table = text(&gate.command(&["workers"]).stdout);
         let mut lines = table.lines();
         assert!(lines.next().unwrap().starts_with("POOL"), "{table}");
         assert!(lines.next().unwrap().contains(&told["pid"].to_string()), "{table}");
@@ -90,7 +96,7 @@ fn a_pool_is_stopped_started_paused_and_recycled() {
         assert_eq!(state(&gate), "stopped");
         let refused = gate.get("/");
         assert!(refused.text().starts_with("503 pool-stopped\n"), "{refused:?}");
-        expect_failure(&gate.run(&["pause", "app"]), 1, "is stopped");
+        expect_failure(&gate.command(&["pause", "app"]), 1, "is stopped");
         // It stays so over a reload.
         gate.ask(&["reload"]);
         assert_eq!(state(&gate), "stopped");
@@ -105,10 +111,10 @@ fn a_pool_is_stopped_started_paused_and_recycled() {
         });
         assert_eq!((&row["state"], &row["worker"]), (&"waiting".into(), &Value::Null));
         assert_eq!((&row["target"], &row["host"]), (&"/held".into(), &"x".into()));
-        assert!(text(&gate.run(&["requests"]).stdout).contains("/held"));
+        assert!(text(&gate.command(&["requests"]).stdout).contains("/held"));
         assert_eq!(gate.ask(&["requests", "--older", "1h"])["rows"], Value::Array(Vec::new()));
         assert!(gate.get("/").text().starts_with("503 queue-full\n"));
-        expect_failure(&gate.run(&["start", "app"]), 1, "resume");
+        expect_failure(&gate.command(&["start", "app"]), 1, "resume");
         gate.ask(&["resume", "app"]);
         assert_eq!(waiting.answer().status(), 200);
 
@@ -128,15 +134,15 @@ fn failures_have_their_exit_codes() {
     let origin = Origin::saying("hello");
     let gate = Recipe::relaying(Engine::Auto, &[&origin]).start();
     assert_eq!(gate.ask(&["pools"])[0]["state"], "external");
-    expect_failure(&gate.run(&["recycle", "app"]), 1, "servers that run already");
-    expect_failure(&gate.run(&["recycle", "none"]), 4, "no pool none");
-    expect_failure(&gate.run(&["workers", "none"]), 4, "no pool none");
-    expect_failure(&gate.run(&["requests", "--pool", "a/\u{1b}[2Jb"]), 1, "no name of a pool");
-    expect_failure(&gate.run(&["orphans", "end", "1"]), 1, "no orphan");
-    let usage = gate.run(&["pause"]);
+    expect_failure(&gate.command(&["recycle", "app"]), 1, "servers that run already");
+    expect_failure(&gate.command(&["recycle", "none"]), 4, "no pool none");
+    expect_failure(&gate.command(&["workers", "none"]), 4, "no pool none");
+    expect_failure(&gate.command(&["requests", "--pool", "a/\u{1b}[2Jb"]), 1, "no name of a pool");
+    expect_failure(&gate.command(&["orphans", "end", "1"]), 1, "no orphan");
+    let usage = gate.command(&["pause"]);
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
     let elsewhere = gate.path("nobody.sock");
-    let nobody = gate.run(&["--control", elsewhere.to_str().unwrap(), "status"]);
+    let nobody = lychgate(&["--control", elsewhere.to_str().unwrap(), "status"]).output().unwrap();
     expect_failure(&nobody, 3, elsewhere.to_str().unwrap());
 }
 
@@ -146,7 +152,7 @@ fn a_refused_reload_is_remembered() {
     let gate = Recipe::relaying(Engine::Auto, &[&origin]).start();
     assert_eq!(gate.ask(&["status"])["refused"], Value::Null);
     gate.rewrite("nonsense = 1");
-    expect_failure(&gate.run(&["reload"]), 1, "nonsense");
+    expect_failure(&gate.command(&["reload"]), 1, "nonsense");
     let why = gate.ask(&["status"])["refused"].as_str().unwrap().to_owned();
     assert!(why.contains("nonsense"), "{why}");
     gate.rewrite(&gate.recipe.toml());
@@ -160,8 +166,12 @@ fn events_are_followed_until_the_supervisor_ends() {
     let Some(recipe) = garden(Engine::Auto, "") else { return };
     let mut gate = recipe.start();
     let arguments = ["events", "--follow", "--after", "0", "--json"];
-    let mut follower =
-        gate.operator(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut follower = lychgate(&arguments)
+        .env("LYCHGATE_CONTROL", gate.control())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     gate.ask(&["stop", "app"]);
     gate.ask(&["start", "app"]);
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
@@ -188,7 +198,7 @@ fn a_control_socket_has_one_supervisor_and_its_owner() {
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     let file = gate.path("second.toml");
     fs::write(&file, Recipe::relaying(Engine::Auto, &[&origin]).toml()).unwrap();
-    let second = gate.run(&["run", file.to_str().unwrap()]);
+    let second = gate.command(&["run", file.to_str().unwrap()]);
     assert_eq!(second.status.code(), Some(1), "{second:?}");
     assert!(text(&second.stderr).contains("another lychgate"), "{second:?}");
     assert_eq!(gate.ask(&["status"])["state"], "running");
@@ -197,8 +207,7 @@ fn a_control_socket_has_one_supervisor_and_its_owner() {
 #[test]
 fn shells_get_their_completions() {
     for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c")] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lychgate"));
-        let script = text(&command.args(["completions", shell]).output().unwrap().stdout);
+        let script = text(&lychgate(&["completions", shell]).output().unwrap().stdout);
         assert!(script.contains(word) && script.contains("recycle"), "{shell}");
     }
 }

@@ -15,10 +15,12 @@ mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]
 mod garden;
+mod gardens;
 mod life;
 mod load;
 mod logs;
 mod pages;
+mod pools;
 mod programs;
 mod relay;
 mod ring;

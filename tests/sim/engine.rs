@@ -5,51 +5,17 @@
 
 use super::garden::Turn;
 use super::link::{Link, LinkNo, Phase, Side};
+use super::machine::Machine;
 use lychgate::base::address::{Address, Peer};
 use lychgate::base::id::{Arrival, DoorId, ServerIndex, SocketId};
 use lychgate::base::prng::Prng;
 use lychgate::base::time::Instant;
 use lychgate::machine::gate::{Gate, Grant};
-use lychgate::machine::listener::Listener;
 use lychgate::machine::listener::seam::{Effect, Ending, Input, Outbox};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// What is simulated: the real machine, or one written wrong on purpose to test the tests.
-pub(crate) trait Machine {
-    fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox);
-    fn deadline(&self) -> Instant;
-
-    /// What the machine still counts after all is over; an error names what it should not.
-    fn rest(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// The marks of requests for the garden, with their states.
-    fn in_garden(&self, _now: Instant) -> Vec<(u32, &'static str)> {
-        Vec::new()
-    }
-}
-
-impl Machine for Listener {
-    fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
-        Self::step(self, now, input, out);
-    }
-
-    fn deadline(&self) -> Instant {
-        Self::deadline(self)
-    }
-
-    fn rest(&self) -> Result<(), String> {
-        let tally = self.tally();
-        if tally.connections_open != 0 || tally.upstream_idle != 0 {
-            return Err(format!("all is over, and it counts {tally:?}"));
-        }
-        Ok(())
-    }
-}
 
 /// What the owner of the engine has to see to, sooner or later.
 #[derive(Debug)]

@@ -3,9 +3,10 @@
 
 use super::act::{Act, Answer, Leave};
 use super::chance::{hop, one_of, percent, range};
-use super::engine::{Machine, Note};
+use super::engine::Note;
 use super::ledger::Ledger;
 use super::link::{Link, LinkNo, Phase, Side};
+use super::machine::Machine;
 use super::setting::{POOL_WORK, Setting, generation_of, pool_name, work_address};
 use super::world::{Actor, Event, World};
 use lychgate::base::id::ServerIndex;

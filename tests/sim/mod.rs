@@ -14,6 +14,7 @@ pub(crate) mod fault;
 pub(crate) mod garden;
 pub(crate) mod ledger;
 pub(crate) mod link;
+pub(crate) mod machine;
 pub(crate) mod mouth;
 pub(crate) mod ops;
 pub(crate) mod oracle;

@@ -2,8 +2,9 @@
 //! a peer, the kernel or the operator does. Nobody speaks proper HTTP unless the bytes say so;
 //! what is judged is the contract, that nothing panics, and that in the end nothing is left open.
 
-use super::engine::{Engine, Machine, Note};
+use super::engine::{Engine, Note};
 use super::link::{LinkNo, Phase, Side};
+use super::machine::Machine;
 use super::setting::{DOORS, POOL_WORK, Setting, pool_name, work_address};
 use lychgate::base::address::Peer;
 use lychgate::base::id::ServerIndex;

@@ -1,7 +1,7 @@
 //! Proof that the judge is awake: the real machine with one thing done wrong on purpose, which a
 //! few seeds must bring to light.
 
-use super::engine::Machine;
+use super::machine::Machine;
 use super::threads::Threads;
 use super::world::World;
 use lychgate::base::id::ServerIndex;

@@ -1,7 +1,7 @@
 //! The machines of two listener threads as one: they share the connection count and the gates, and
 //! each has half of the ids. What one finds out by checks the other is told.
 
-use super::engine::Machine;
+use super::machine::Machine;
 use lychgate::base::id::SocketId;
 use lychgate::base::time::Instant;
 use lychgate::machine::listener::seam::{Effect, Input, Outbox};

@@ -2,9 +2,10 @@
 
 use super::act::{Attempt, Leave};
 use super::client::{Client, Pace};
-use super::engine::{Engine, Machine, RECEIVE_SIZE_MAX};
+use super::engine::{Engine, RECEIVE_SIZE_MAX};
 use super::ledger::Ledger;
 use super::link::{Link, Phase, Side};
+use super::machine::Machine;
 use super::oracle::in_time;
 use super::request::Request;
 use super::setting::{IDLE_TIMEOUT, LATENESS_MAX, POOL_APP, POOL_WORK, Place};

@@ -180,6 +180,10 @@ impl Life {
                 _ => Instant::NEVER,
             };
             let is_starting = worker.is_starting();
+            if worker.phase() == Phase::Draining {
+                // That it is empty may have been told to nobody.
+                out.push(Order::Retire { worker: old.worker });
+            }
             if worker.is_staying() {
                 self.slots.insert(old.worker.slot);
             }

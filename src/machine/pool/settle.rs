@@ -10,6 +10,8 @@ use core::time::Duration;
 
 /// From SIGTERM to SIGKILL at least.
 const TERMINATE_LEAST: Duration = Duration::from_secs(5);
+/// How long the listener may take to take a worker in before it is told again.
+const ADMIT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a killed process may take to be gone before it is killed again.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -51,7 +53,9 @@ impl Life {
             }
             // The server's end, or the operator's impatience, is not its failure.
             Phase::Terminating | Phase::Killing => self.kill(now, id, out),
-            Phase::Admitted | Phase::Serving | Phase::Orphaned => worker.deadline = Instant::NEVER,
+            // It may have had no place then, or have died with what it was told.
+            Phase::Admitted => self.admit(now, id, out),
+            Phase::Serving | Phase::Orphaned => worker.deadline = Instant::NEVER,
         }
     }
 
@@ -89,7 +93,7 @@ impl Life {
 
     pub(super) fn admit(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Order>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.enter(now, Phase::Admitted, Instant::NEVER);
+        worker.enter(now, Phase::Admitted, now + ADMIT_LIMIT);
         worker.has_place = true;
         out.push(Order::Admit { worker: id, requests_max: worker.requests_max });
     }
@@ -259,8 +263,7 @@ impl Life {
         let starting = self.workers.values().filter(|it| it.is_starting()).count();
         assert!(starting <= 1, "two starts at once");
         for (id, worker) in &self.workers {
-            let waits =
-                !matches!(worker.phase(), Phase::Admitted | Phase::Serving | Phase::Orphaned);
+            let waits = !matches!(worker.phase(), Phase::Serving | Phase::Orphaned);
             assert!(!waits || worker.deadline < Instant::NEVER, "{id:?} may wait for ever");
             let is_idle = worker.is_staying() && !self.slots.contains(&id.slot);
             assert!(!is_idle, "{id:?} stays, and nobody wants it");

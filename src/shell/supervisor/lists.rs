@@ -1,10 +1,11 @@
-//! Questions about requests that are on their way to the listener and back. It may be slow, die or
-//! say more than it should: each question ends within its limit.
+//! Questions that are on their way to the listener and back: about requests, and whether all that
+//! was said before has come into force. It may be slow, die or say more than it should: each ends
+//! within its limit.
 
 use crate::base::time::Instant;
 use crate::shell::api::{Answer, Asked};
 use crate::shell::control::{ROWS_MAX, RequestRow};
-use crate::shell::view::Requests;
+use crate::shell::view::{Outcome, Requests};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,32 +24,56 @@ pub(super) struct Lists {
 #[derive(Debug)]
 struct List {
     asked: Asked,
-    rows: Vec<RequestRow>,
+    aim: Aim,
     deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Aim {
+    Rows(Vec<RequestRow>),
+    /// That the listener does what it was told before; this is said then. What is said is true
+    /// without it, for the next listener will be told the same.
+    Fence(Outcome),
 }
 
 impl Lists {
     /// The token under which the listener is to answer; `None`: too many wait already, and this
     /// one is answered.
     pub(super) fn open(&mut self, now: Instant, asked: Asked) -> Option<u64> {
+        self.insert(now, asked, Aim::Rows(Vec::new()))
+    }
+
+    /// As `open`, of a question whose rows nobody wants.
+    pub(super) fn fence(&mut self, now: Instant, asked: Asked, outcome: Outcome) -> Option<u64> {
+        self.insert(now, asked, Aim::Fence(outcome))
+    }
+
+    fn insert(&mut self, now: Instant, asked: Asked, aim: Aim) -> Option<u64> {
         self.open.retain(|_, list| !list.asked.is_given_up());
         if self.open.len() >= LISTS_MAX {
-            asked.answer(Answer::Unavailable("too many ask for requests at once".into()));
+            end(asked, aim, "too many ask at once");
             return None;
         }
         self.tokens += 1;
-        let list = List { asked, rows: Vec::new(), deadline: now + LIMIT };
+        let list = List { asked, aim, deadline: now + LIMIT };
         self.open.insert(self.tokens, list);
         Some(self.tokens)
     }
 
     pub(super) fn hear(&mut self, token: u64, rows: Vec<RequestRow>, is_last: bool) {
         let Some(list) = self.open.get_mut(&token) else { return };
-        let room = ROWS_MAX - list.rows.len();
-        list.rows.extend(rows.into_iter().take(room));
-        if is_last && let Some(List { asked, rows, .. }) = self.open.remove(&token) {
-            let is_cut = rows.len() == ROWS_MAX;
-            asked.answer(Answer::Requests(Requests { rows, is_cut }));
+        if let Aim::Rows(all) = &mut list.aim {
+            let room = ROWS_MAX - all.len();
+            all.extend(rows.into_iter().take(room));
+        }
+        if is_last && let Some(List { asked, aim, .. }) = self.open.remove(&token) {
+            asked.answer(match aim {
+                Aim::Rows(rows) => {
+                    let is_cut = rows.len() == ROWS_MAX;
+                    Answer::Requests(Requests { rows, is_cut })
+                }
+                Aim::Fence(outcome) => Answer::Done(outcome),
+            });
         }
     }
 
@@ -74,13 +99,21 @@ impl Lists {
 
     fn give_up(&mut self, token: u64, why: &str) {
         if let Some(list) = self.open.remove(&token) {
-            list.asked.answer(Answer::Unavailable(why.to_owned()));
+            end(list.asked, list.aim, why);
         }
     }
 
     pub(super) fn deadline(&self) -> Instant {
         self.open.values().map(|list| list.deadline).fold(Instant::NEVER, Instant::min)
     }
+}
+
+/// Without the listener's word.
+fn end(asked: Asked, aim: Aim, why: &str) {
+    asked.answer(match aim {
+        Aim::Rows(_) => Answer::Unavailable(why.to_owned()),
+        Aim::Fence(outcome) => Answer::Done(outcome),
+    });
 }
 
 #[cfg(test)]
@@ -140,6 +173,29 @@ mod tests {
         lists.lose();
         assert!(matches!(lost.try_recv().unwrap(), Answer::Unavailable(_)));
         assert!(lists.open.is_empty());
+    }
+
+    #[test]
+    fn what_was_done_is_told_when_the_listener_does_it_too_or_cannot() {
+        let mut lists = Lists::default();
+        let outcome = || Outcome { text: "paused".into() };
+        let fence = |lists: &mut Lists| {
+            let (asked, answer) = Asked::new(Ask::Reload);
+            (lists.fence(START, asked, outcome()).unwrap(), answer)
+        };
+        let is_done = |answer: &mut Receiver<Answer>| matches!(answer.try_recv(), Ok(Answer::Done(it)) if it == outcome());
+        let (token, mut heard) = fence(&mut lists);
+        assert!(heard.try_recv().is_err());
+        lists.hear(token, vec![row(1)], false);
+        assert!(heard.try_recv().is_err());
+        lists.hear(token, Vec::new(), true);
+        assert!(is_done(&mut heard));
+        let (_, mut late) = fence(&mut lists);
+        lists.expire(START + LIMIT);
+        assert!(is_done(&mut late));
+        let (_, mut lost) = fence(&mut lists);
+        lists.lose();
+        assert!(is_done(&mut lost));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! machine, and does what it orders. It never sees a byte that a client sent.
 
 pub mod action;
+pub mod adopt;
 mod carry;
 mod doors;
 pub mod events;
@@ -23,7 +24,9 @@ mod reload;
 mod report;
 mod rounds;
 pub mod schedule;
+mod save;
 mod start;
+pub mod state;
 pub mod tail;
 pub mod texts;
 mod verbs;
@@ -53,6 +56,7 @@ use jiff::tz::TimeZone;
 use listener::Listener;
 use measure::Scales;
 use operator::Operator;
+use save::Paper;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -105,6 +109,7 @@ struct Supervisor {
     /// When the listener is asked next how much it does.
     measure_at: Instant,
     home: Home,
+    paper: Paper,
     /// Where each worker gets a control group of its own.
     estate: Option<Estate>,
     /// Of cookies that pin clients to slots, over the lives of listeners.
@@ -176,6 +181,7 @@ impl Supervisor {
             }
             self.machine.step(now, input, &mut orders);
             for order in orders.drain(..) {
+                self.paper.outdate(now);
                 self.obey(now, order);
             }
         }
@@ -206,6 +212,7 @@ impl Supervisor {
         self.ask_again(now);
         self.sweep(now);
         self.make_rounds(now);
+        self.write_down(now);
         if now >= self.actions.deadline() {
             self.actions.step(now);
         }
@@ -221,6 +228,7 @@ impl Supervisor {
             self.operator.lists.deadline(),
             self.sweeps.last().copied().unwrap_or(Instant::NEVER),
             self.next_round(),
+            self.paper.deadline(),
             self.actions.deadline(),
         ];
         own.into_iter().chain(asked).fold(Instant::NEVER, Instant::min)

@@ -55,7 +55,7 @@ impl Supervisor {
                 }
                 return;
             }
-            Ask::Verb { pool, verb } => self.command(now, &pool, verb),
+            Ask::Verb { pool, verb } => return self.command(now, asked, &pool, verb),
             Ask::EndOrphan { pid } => self.end_orphan(now, pid),
             Ask::Reload => match self.reload() {
                 Ok(()) => done(format!("{} is in force", self.origin.name())),

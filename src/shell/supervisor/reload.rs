@@ -34,6 +34,7 @@ impl Supervisor {
             loaded.complain();
             self.take(loaded)
         });
+        self.operator.refused = taken.as_ref().err().cloned();
         if let Err(why) = &taken {
             for line in why.lines() {
                 tracing::error!("{line}");
@@ -69,6 +70,7 @@ impl Supervisor {
         self.loaded = loaded;
         (self.text, self.plan_doors, self.access_log) = (text, plan_doors, access_log);
         self.revision += 1;
+        self.paper.outdate(clock::now());
         if !is_same_log {
             self.tell_log();
         }

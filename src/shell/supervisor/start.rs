@@ -6,6 +6,7 @@ use super::events::Events;
 use super::home::Home;
 use super::measure::Scales;
 use super::operator::Operator;
+use super::save::Paper;
 use super::{Origin, Supervisor, schedule};
 use crate::base::time::Instant;
 use crate::machine::supervisor::Supervisor as Machine;
@@ -106,6 +107,7 @@ impl Supervisor {
             pools_named: 0,
             measure_at: Instant(0),
             home,
+            paper: Paper::new(),
             estate,
             affinity_key,
             notices,

@@ -7,10 +7,27 @@ use crate::base::time::Instant;
 use crate::machine::pool::seam::{Input as PoolInput, Standing, Verb};
 use crate::machine::supervisor::seam::Input;
 use crate::plan::Source;
-use crate::shell::api::Answer;
+use crate::shell::api::{Answer, Asked};
+use crate::shell::control::ToListener;
+
+/// Older than any request that is worth a row.
+const FENCE_AGE_MS: u64 = u32::MAX as u64;
 
 impl Supervisor {
-    pub(super) fn command(&mut self, now: Instant, name: &str, verb: Verb) -> Answer {
+    /// Answers when the listener does it too: what comes to the pool after that finds it so.
+    pub(super) fn command(&mut self, now: Instant, asked: Asked, name: &str, verb: Verb) {
+        match self.carry_out(now, name, verb) {
+            Answer::Done(outcome) if self.channel().is_some() => {
+                let Some(token) = self.operator.lists.fence(now, asked, outcome) else { return };
+                let pool = Some(name.to_owned());
+                let older_ms = FENCE_AGE_MS;
+                self.tell(&ToListener::List { token, pool, older_ms }, Vec::new());
+            }
+            answer => asked.answer(answer),
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, name: &str, verb: Verb) -> Answer {
         if let Some(refusal) = self.refuse_unknown(Some(name)) {
             return refusal;
         }

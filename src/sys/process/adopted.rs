@@ -158,10 +158,10 @@ fn parse(line: &[u8]) -> Option<Stat> {
 mod tests {
     use super::*;
     use crate::sys::process::{Launch, Program};
-    use std::io::{Read, pipe};
+    use std::io::{PipeReader, Read, pipe};
 
     /// A shell that leads a group, its words read from the pipe.
-    fn shell(script: &str) -> (Child, std::io::PipeReader) {
+    fn shell(script: &str) -> (Child, PipeReader) {
         let (out, into) = pipe().unwrap();
         let argv = ["sh", "-c", script].map(str::to_owned);
         let launch = Launch {

@@ -71,7 +71,6 @@ impl Gate {
         command.env("XDG_RUNTIME_DIR", directory.path());
         command.env("LYCHGATE_CONTROL", directory.path().join("home/control.sock"));
         command.env("NOTIFY_SOCKET", directory.path().join("notify"));
-        command.env("LYCHGATE_CONTROL", directory.path().join("home/control.sock"));
         command.envs(recipe.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         spawn::prepare(&mut command, recipe.ring);

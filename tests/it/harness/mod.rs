@@ -6,7 +6,6 @@ pub(crate) mod clock;
 pub(crate) mod engine;
 pub(crate) mod gate;
 pub(crate) mod message;
-pub(crate) mod operator;
 pub(crate) mod origin;
 pub(crate) mod port;
 pub(crate) mod program;

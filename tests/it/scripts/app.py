@@ -1,11 +1,13 @@
-"""An application for `command` pools: listens where it was told, in each of the three ways, and
-shows its environment."""
+"""An application for gardens: listens where it was told, in each of the three ways, shows its
+environment, and does what a request asks it to."""
 
 import http.server
 import json
 import os
 import socket
 import sys
+import time
+import urllib.parse
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -14,11 +16,19 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/crash":
             os._exit(3)
+        if self.path.startswith("/notify/"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as say:
+                words = urllib.parse.unquote(self.path.removeprefix("/notify/"))
+                say.sendto(words.encode(), os.environ["NOTIFY_SOCKET"])
+        if self.path.startswith("/sleep/"):
+            time.sleep(float(self.path.removeprefix("/sleep/")))
         body = json.dumps({"pid": os.getpid(), "env": dict(os.environ)}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET
 
     def address_string(self):
         return "peer"
