@@ -4,7 +4,7 @@
 pub mod action;
 pub mod adopt;
 mod carry;
-mod doors;
+pub mod doors;
 pub mod events;
 mod garden;
 mod hear;
@@ -23,8 +23,8 @@ pub mod release;
 mod reload;
 mod report;
 mod rounds;
-pub mod schedule;
 mod save;
+pub mod schedule;
 mod start;
 pub mod state;
 pub mod tail;
