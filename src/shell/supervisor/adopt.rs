@@ -55,7 +55,7 @@ pub fn output_name(pool: &str, worker: WorkerId) -> String {
 /// Takes over the listener that waits at `heir`; `None` when there is none, or none that answers:
 /// then it is killed if `mark` tells which process it is.
 pub fn listener(heir: &Path, mark: Option<Mark>) -> Option<Inheritance> {
-    let why = match ask(heir) {
+    let why = match ask(heir, mark) {
         Ok(found) => match found {
             Some(found) => return Some(found),
             None => return end_listener(mark, None),
@@ -66,7 +66,7 @@ pub fn listener(heir: &Path, mark: Option<Mark>) -> Option<Inheritance> {
 }
 
 /// `Ok(None)`: nobody waits there.
-fn ask(heir: &Path) -> Result<Option<Inheritance>, String> {
+fn ask(heir: &Path, mark: Option<Mark>) -> Result<Option<Inheritance>, String> {
     let socket = match fdpass::connect(heir, PATIENCE) {
         Ok(socket) => socket,
         Err(error)
@@ -88,15 +88,34 @@ fn ask(heir: &Path) -> Result<Option<Inheritance>, String> {
     let (FromListener::Inherit { pid, threads, revision }, _) = hear()? else {
         return Err("it does not say what it leaves".to_owned());
     };
-    let child = process::start_ticks(pid).and_then(|ticks| Child::adopt(pid, ticks));
-    let Ok(Some(listener)) = child else {
-        return Err(format!("there is no process {pid}"));
-    };
+    let listener = identify(pid, mark)?;
     let (sockets, kept) = receive(hear)?;
     // The channel never waits; whoever sends through the socket otherwise would.
     fdpass::unlimit(socket.as_fd()).map_err(|error| error.to_string())?;
     let channel = Channel::new(socket);
     Ok(Some(Inheritance { channel, listener, threads, revision, sockets, kept }))
+}
+
+/// What it says of itself is not believed: it has fewer rights than we, and will be sent signals.
+fn identify(pid: i32, mark: Option<Mark>) -> Result<Child, String> {
+    let claimed = match mark {
+        Some(mark) if mark.pid != pid => None,
+        Some(mark) => Child::adopt(pid, mark.start_ticks).ok().flatten(),
+        None if is_ours(pid) => {
+            process::start_ticks(pid).and_then(|ticks| Child::adopt(pid, ticks)).ok().flatten()
+        }
+        None => None,
+    };
+    claimed.ok_or_else(|| format!("it says that it is process {pid}, which it is not"))
+}
+
+/// Whether it runs this very program, if perhaps an earlier edition of its file.
+fn is_ours(pid: i32) -> bool {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe"));
+    path.is_ok_and(|path| {
+        let path = path.to_string_lossy();
+        path.strip_suffix(" (deleted)").unwrap_or(&path) == process::own_path()
+    })
 }
 
 type Received = (Vec<InheritedSocket>, BTreeMap<String, Vec<OwnedFd>>);
@@ -225,6 +244,7 @@ mod tests {
             entrance: None,
             ends_with_parent: true,
             wants_listen_pid: false,
+            entrance: None,
         };
         let child = launch.start().unwrap();
         let (pid, start_ticks) = (child.pid(), process::start_ticks(child.pid()).unwrap());
@@ -240,7 +260,7 @@ mod tests {
     }
 
     /// What [`listener`] makes of a listener that says this, with so many descriptors each.
-    fn told(words: Vec<(FromListener, usize)>, mark: Option<Mark>) -> Option<Inheritance> {
+    fn told(words: Vec<Word>, mark: Option<Mark>) -> Option<Inheritance> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heir");
         let waiting = fdpass::listen(&path).unwrap();
@@ -286,24 +306,39 @@ mod tests {
 
     #[test]
     fn a_listener_that_talks_nonsense_is_ended() {
-        let inherit = || (FromListener::Inherit { pid: own_pid(), threads: 1, revision: 1 }, 0);
-        let dead = FromListener::Inherit { pid: i32::MAX, threads: 1, revision: 1 };
-        for words in [
-            Vec::new(),
-            vec![(FromListener::Drained, 0)],
-            vec![(dead, 0), (FromListener::Inherited, 0)],
-            vec![inherit()],
-            vec![inherit(), (door(0), 0), (FromListener::Inherited, 0)],
-            vec![inherit(), (door(0), 2), (FromListener::Inherited, 0)],
-            vec![inherit(), (FromListener::Drained, 0), (FromListener::Inherited, 0)],
-        ] {
+        let inherit = |pid| (FromListener::Inherit { pid, threads: 1, revision: 1 }, 0);
+        let end = || (FromListener::Inherited, 0);
+        let stories: [fn(Word, Word) -> Vec<Word>; 6] = [
+            |_, _| Vec::new(),
+            |_, _| vec![(FromListener::Drained, 0)],
+            |inherit, _| vec![inherit],
+            |inherit, end| vec![inherit, (door(0), 0), end],
+            |inherit, end| vec![inherit, (door(0), 2), end],
+            |inherit, end| vec![inherit, (FromListener::Drained, 0), end],
+        ];
+        for (place, story) in stories.iter().enumerate() {
             let (child, mark) = sleeper();
-            assert!(told(words.clone(), Some(mark)).is_none(), "{words:?}");
-            assert!(child.try_wait().unwrap().is_some(), "{words:?}: it was not killed");
+            let words = story(inherit(mark.pid), end());
+            assert!(told(words, Some(mark)).is_none(), "{place}");
+            assert!(child.try_wait().unwrap().is_some(), "{place}: it was not killed");
         }
+        // Nobody is taken for the listener who says so.
+        for pid in [i32::MAX, own_pid()] {
+            let (child, mark) = sleeper();
+            assert!(told(vec![inherit(pid), end()], Some(mark)).is_none());
+            assert!(child.try_wait().unwrap().is_some());
+        }
+        let (child, mark) = sleeper();
+        assert!(told(vec![inherit(mark.pid), end()], None).is_none());
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert_eq!(told(vec![inherit(mark.pid), end()], Some(mark)).unwrap().sockets.len(), 0);
+        super::end(&[child]);
         let folder = tempfile::tempdir().unwrap();
         assert!(listener(&folder.path().join("none"), None).is_none());
     }
+
+    /// A word of the listener, with so many descriptors.
+    type Word = (FromListener, usize);
 
     #[test]
     fn workers_are_found_again_and_ended_but_for_orphans() {
