@@ -65,6 +65,12 @@ impl Oracle {
         let is_complete = ids(&seen) == ids(&booked);
         self.require(is_complete, "forgotten", || format!("seen {seen:?}, there {booked:?}"));
         self.require(seen == booked, "phase", || format!("seen {seen:?}, told {booked:?}"));
+        // What the next supervisor takes over, age and all.
+        let ages = view
+            .workers
+            .iter()
+            .all(|it| self.workers.get(&it.worker).is_some_and(|record| record.born == it.since));
+        self.require(ages, "view", || format!("not since when they live: {:?}", view.workers));
         let living = booked.iter().filter(|it| it.1 != Phase::Orphaned).count();
         self.require(living == alive as usize, "view", || format!("{alive} alive of {booked:?}"));
         self.stand(view.standing);

@@ -1,6 +1,7 @@
 //! Tables and numbers for people: aligned, one row a line however long, the same into a pipe.
 
 use crate::shell::visible::shown;
+use std::fmt::Write as _;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Align {
@@ -40,10 +41,11 @@ impl<const N: usize> Table<N> {
         for row in std::iter::once(&header).chain(&self.rows) {
             let mut line = String::new();
             for ((cell, width), (_, align)) in row.iter().zip(widths).zip(self.columns) {
-                match align {
-                    Left => line.push_str(&format!("{cell:<width$}  ")),
-                    Right => line.push_str(&format!("{cell:>width$}  ")),
-                }
+                // Writing to a string cannot fail.
+                let _ = match align {
+                    Left => write!(line, "{cell:<width$}  "),
+                    Right => write!(line, "{cell:>width$}  "),
+                };
             }
             out.push_str(line.trim_end());
             out.push('\n');

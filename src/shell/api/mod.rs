@@ -170,7 +170,7 @@ const LIMITS: Limits = Limits {
     followers: 16,
     exchange: Duration::from_secs(10),
     answer: Duration::from_secs(5),
-    stall: Duration::from_secs(60),
+    stall: Duration::from_mins(1),
 };
 
 /// The running server. Dropping it ends the thread and removes the socket.
@@ -199,7 +199,7 @@ impl Api {
         let (ending, ended) = oneshot::channel();
         let thread = Builder::new()
             .name("control".into())
-            .spawn(move || serve::run(listener, &line, limits, ended))
+            .spawn(move || serve::run(&listener, &line, limits, ended))
             .map_err(|error| format!("starting the control thread: {error}"))?;
         let path = path.to_owned();
         Ok((Self { path, ending: Some(ending), thread: Some(thread) }, Asks { receiver, bell }))

@@ -31,17 +31,17 @@ const BUFFER_SIZE: usize = 16 * 1024;
 /// Before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two warnings of one kind.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 
 /// Serves until `ended` says so, or its sender is gone.
 pub(super) fn run(
-    listener: UnixListener,
+    listener: &UnixListener,
     line: &Line,
     limits: Limits,
     mut ended: oneshot::Receiver<()>,
 ) {
     loop {
-        let once = AssertUnwindSafe(|| serve(&listener, line, limits, &mut ended));
+        let once = AssertUnwindSafe(|| serve(listener, line, limits, &mut ended));
         match catch_unwind(once) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::error!("control: serving: {error}. It is tried again"),

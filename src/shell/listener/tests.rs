@@ -136,6 +136,9 @@ fn application() -> TcpListener {
 
 /// A request that reached the application: its path, and where to answer.
 fn reached(application: &TcpListener) -> (String, TcpStream) {
+    let mut ready = Vec::new();
+    poll::wait(&[(application.as_fd(), Interest::Read)], Some(LIMIT), &mut ready).unwrap();
+    assert_eq!(ready, [true], "no request reached the application");
     let (mut stream, _) = application.accept().unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let mut head = Vec::new();

@@ -203,7 +203,7 @@ mod tests {
         let mut lists = Lists::default();
         let (token, mut answer) = open(&mut lists);
         for _ in 0..3 {
-            lists.hear(token, (0..ROWS_MAX / 2 + 1).map(row).collect(), false);
+            lists.hear(token, (0..=ROWS_MAX / 2).map(row).collect(), false);
         }
         lists.hear(token, Vec::new(), true);
         let Answer::Requests(requests) = answer.try_recv().unwrap() else { panic!() };

@@ -100,8 +100,7 @@ const fn sense(verb: Verb, standing: Standing) -> Sense {
         }
         (Verb::Stop, Standing::Stopped) => Needless("is stopped already"),
         (Verb::Resume, Standing::Running | Standing::Replacing) => Needless("is not paused"),
-        (Verb::Recycle | Verb::Pause { .. }, _)
-        | (Verb::Stop | Verb::Start, _)
+        (Verb::Recycle | Verb::Pause { .. } | Verb::Stop | Verb::Start, _)
         | (Verb::Resume, Standing::Paused { .. }) => Command,
     }
 }
