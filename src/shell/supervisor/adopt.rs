@@ -222,6 +222,7 @@ mod tests {
             open_files: None,
             umask: None,
             leads_group: true,
+            entrance: None,
             ends_with_parent: true,
             wants_listen_pid: false,
         };
