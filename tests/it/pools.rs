@@ -2,7 +2,7 @@
 //! without it, are recycled, paused, stopped, released, and say things of themselves.
 
 use crate::harness::client::Client;
-use crate::harness::clock::{wait_for, wait_until};
+use crate::harness::clock::{PATIENCE, now, wait_for, wait_until};
 use crate::harness::engine::{Engine, each};
 use crate::harness::gate::{Gate, send};
 use crate::harness::program;
@@ -193,7 +193,9 @@ fn a_supervisor_that_dies_is_followed_by_another_and_nobody_notices() {
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 let (mut client, mut count) = (Client::connect(&address), 0);
-                while !is_over.load(Ordering::Relaxed) {
+                // A test that fails must not wait for ever.
+                let end = now() + PATIENCE * 3;
+                while !is_over.load(Ordering::Relaxed) && now() < end {
                     assert_eq!(client.get("/").status(), 200);
                     count += 1;
                 }

@@ -15,12 +15,12 @@
 
 mod line;
 #[cfg(test)]
-#[cfg(loom)]
+#[cfg(gate_model)]
 mod model;
 mod place;
 mod sync;
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(gate_model))]
 mod tests;
 
 use crate::base::id::{ServerIndex, SocketId};

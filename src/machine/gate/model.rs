@@ -1,5 +1,5 @@
 //! Every order in which threads can meet at a gate, walked through by loom:
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib gate::model`
+//! `RUSTFLAGS="--cfg gate_model" cargo test --release --lib gate::model`
 
 use super::*;
 use alloc::vec::Vec;

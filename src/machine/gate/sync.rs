@@ -1,7 +1,7 @@
-//! Atomics and queues of the gate: the real ones, or under `--cfg loom` those with which loom walks
+//! Atomics and queues of the gate: the real ones, or under `--cfg gate_model` those with which loom walks
 //! through every order of the steps of its threads.
 
-#[cfg(not(loom))]
+#[cfg(not(gate_model))]
 mod real {
     pub(crate) use core::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
@@ -13,7 +13,7 @@ mod real {
     pub(crate) fn order() {}
 }
 
-#[cfg(loom)]
+#[cfg(gate_model)]
 mod real {
     use alloc::collections::VecDeque;
     use loom::sync::Mutex;

@@ -244,7 +244,6 @@ mod tests {
             entrance: None,
             ends_with_parent: true,
             wants_listen_pid: false,
-            entrance: None,
         };
         let child = launch.start().unwrap();
         let (pid, start_ticks) = (child.pid(), process::start_ticks(child.pid()).unwrap());

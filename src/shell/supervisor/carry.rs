@@ -13,6 +13,11 @@ use crate::shell::control::{self, ToListener};
 
 impl Supervisor {
     pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
+        if matches!(order, Order::Admit { .. } | Order::Retire { .. }) {
+            // On paper before the listener knows: a successor must not take one that serves for
+            // one that starts, nor one that leaves for one that stays.
+            self.write_now(now);
+        }
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let name = pool.name.clone();
         match order {
@@ -113,7 +118,10 @@ impl Supervisor {
 
     fn spawn(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
         let input = match self.start_worker(now, id, worker) {
-            Ok(()) => PoolInput::Spawned { worker },
+            Ok(()) => {
+                self.write_now(now);
+                PoolInput::Spawned { worker }
+            }
             Err(why) => {
                 if let Some(pool) = self.pools.get_mut(&id) {
                     pool.spawn_error = why;

@@ -22,7 +22,7 @@ struct Door {
 }
 
 #[derive(Debug)]
-pub(super) struct Doors {
+pub struct Doors {
     threads: u16,
     doors: Vec<Door>,
 }
@@ -35,26 +35,26 @@ impl Doors {
         Self { threads, doors: Vec::new() }
     }
 
-    /// Those of an earlier supervisor, whose listener has them open.
-    pub(super) fn adopt(threads: u16, sockets: &[InheritedSocket]) -> Self {
-        let mut all = Self::new(threads);
-        let mut sockets: Vec<&InheritedSocket> = sockets.iter().collect();
+    /// The doors of an earlier supervisor, under their numbers; `threads` are those of its
+    /// listener. What is no address is left closed.
+    pub fn adopted(threads: u16, mut sockets: Vec<InheritedSocket>) -> Self {
+        let mut doors = Self::new(threads);
         sockets.sort_by_key(|one| (one.door, one.thread));
-        for one in sockets {
-            let Some(address) = parse_address(&one.address) else { continue };
-            while all.doors.len() <= usize::from(one.door) {
-                // A number that is not used any more is not given out again.
-                let address = Address::Unix(String::new());
-                all.doors.push(Door { address, sockets: Vec::new() });
+        for InheritedSocket { door: number, address, socket, .. } in sockets {
+            let Some(address) = parse_address(&address) else { continue };
+            while doors.doors.len() <= usize::from(number) {
+                // A number that was given before is nobody's now.
+                let nowhere = Address::Unix(String::new());
+                doors.doors.push(Door { address: nowhere, sockets: Vec::new() });
             }
-            let door = &mut all.doors[usize::from(one.door)];
-            // One is shared by all threads.
+            let door = &mut doors.doors[usize::from(number)];
+            // Of a UNIX socket each thread has a copy.
             if door.sockets.is_empty() || matches!(address, Address::Tcp(_)) {
-                door.sockets.push(Arc::clone(&one.socket));
+                door.sockets.push(socket);
             }
             door.address = address;
         }
-        all
+        doors
     }
 
     pub(super) fn threads(&self) -> u16 {
@@ -220,6 +220,31 @@ mod tests {
         assert_eq!((&numbers[..], &opened[..]), (&[0, 1][..], &[0][..]));
         drop(doors);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn adopted_doors_keep_their_numbers_and_are_not_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("front.sock");
+        let unix = Address::Unix(path.to_str().unwrap().into());
+        let mut first = Doors::new(2);
+        let (numbers, _) = first.open(&[listener(any_port()), listener(unix.clone())]).unwrap();
+        let (address, inherited) = (any_port().to_string(), first.batches(&numbers).remove(0));
+        let sockets = inherited.0.into_iter().zip(inherited.1);
+        let sockets = sockets.map(|((door, thread), socket)| InheritedSocket {
+            // As if another door had been shut between the two.
+            door: door * 2,
+            thread,
+            address: if door == 0 { address.clone() } else { unix.to_string() },
+            socket,
+        });
+        let mut doors = Doors::adopted(2, sockets.collect());
+        let both = [listener(unix.clone()), listener(any_port())];
+        assert_eq!(doors.open(&both).unwrap(), (vec![2, 0], vec![]));
+        assert_eq!(doors.bound(0), first.bound(0));
+        assert_eq!(doors.batches(&[0, 2])[0].0, [(0, 0), (0, 1), (2, 0), (2, 1)]);
+        assert_eq!(doors.doors[2].sockets.len(), 1);
+        assert_eq!(doors.keep(&[2]), [0]);
     }
 
     #[test]

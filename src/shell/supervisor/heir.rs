@@ -4,8 +4,8 @@
 use super::adopt::{self, Inheritance, output_name};
 use super::garden::Pool;
 use super::home::Home;
-use super::listener::Listener;
-use super::state::{PoolState, State, Stood};
+use super::listener::{Listener, named};
+use super::state::{Life, PoolState, State, Stood};
 use super::worker::{Stream, Worker};
 use super::{Supervisor, reload};
 use crate::machine::pool::seam::{Adopted, Input as PoolInput, Verb};
@@ -132,5 +132,30 @@ impl Supervisor {
         let doors = self.plan_doors.clone();
         self.tell_open(&doors);
         self.leave_heir();
+        self.admit_again();
+    }
+
+    /// Its supervisor may have died between writing that a worker serves and telling the listener;
+    /// one that is known is not admitted twice.
+    fn admit_again(&mut self) {
+        let mut words = Vec::new();
+        for pool in self.pools.values() {
+            let kept = pool.past.workers.iter();
+            for left in kept.filter(|left| matches!(left.phase, Life::Admitted | Life::Serving)) {
+                if let Some(worker) = pool.workers.get(&left.id()) {
+                    words.push(ToListener::Admit {
+                        pool: pool.name.clone(),
+                        worker: named(worker.id),
+                        address: left.address.clone(),
+                        slots: pool.garden.slots,
+                        requests_max: pool.garden.recycle.requests,
+                        delivered: left.delivered,
+                    });
+                }
+            }
+        }
+        for word in words {
+            self.tell(&word, Vec::new());
+        }
     }
 }

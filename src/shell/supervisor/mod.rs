@@ -4,7 +4,7 @@
 pub mod action;
 pub mod adopt;
 mod carry;
-mod doors;
+pub mod doors;
 pub mod events;
 mod garden;
 mod hear;

@@ -60,6 +60,11 @@ impl Supervisor {
         }
     }
 
+    pub(super) fn write_now(&mut self, now: Instant) {
+        self.paper.due = now;
+        self.write_down(now);
+    }
+
     fn state(&self, now: Instant) -> Option<State> {
         let mut state = State::new(self.affinity_key.clone()).ok()?;
         let mark = |pid: i32| Some(Mark { pid, start_ticks: start_ticks(pid).ok()? });

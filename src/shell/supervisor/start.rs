@@ -58,7 +58,7 @@ impl Supervisor {
         let fresh =
             AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
         let home = Home::open(&control, identity.as_ref())?;
-        let (state, inheritance, legacy) = Legacies::find(&home);
+        let (state, mut inheritance, legacy) = Legacies::find(&home);
         let notices = Notices::bind(&home.notices())
             .map_err(|error| format!("making {}: {error}", home.notices().display()))?;
         let journal = Journal::at(Path::new(journal::PATH)).unwrap_or_else(|error| {
@@ -80,8 +80,8 @@ impl Supervisor {
         }
         let affinity_key = state.as_ref().map_or(fresh, |state| state.affinity_key.clone());
         let engine = state.map(|state| state.engine).unwrap_or_default();
-        let mut doors = match &inheritance {
-            Some(all) => Doors::adopt(all.threads, &all.sockets),
+        let mut doors = match &mut inheritance {
+            Some(all) => Doors::adopted(all.threads, std::mem::take(&mut all.sockets)),
             None => Doors::new(match loaded.plan.server.threads {
                 0 => available_cpus(),
                 threads => threads,
