@@ -29,5 +29,6 @@ mod routing;
 mod sim;
 mod steady;
 mod strict;
+mod succession;
 mod tidy;
 mod tunnel;
