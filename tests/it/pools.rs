@@ -243,7 +243,7 @@ fn what_a_worker_leaves_behind_dies_with_it() {
         let Some(python) = program::python("http.server", "gardens") else { return };
         let script = program::script("app.py");
         // A grandchild in a session of its own, which no signal to the group reaches.
-        let shell = format!("setsid sleep 1000 & echo left $!; exec {} {}", python, script);
+        let shell = format!("setsid sleep 1000 & echo left $!; exec {python} {script}");
         let pool =
             format!("[pool.app]\nstart = \"always\"\ncommand = [\"sh\", \"-c\", {shell:?}]\n");
         let recipe = Recipe::new(engine).with_our_identity().site("/", "app").text(&pool);

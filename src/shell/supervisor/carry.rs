@@ -12,7 +12,7 @@ use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::shell::control::{self, ToListener};
 
 impl Supervisor {
-    pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
+    pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: &Order) {
         if matches!(order, Order::Admit { .. } | Order::Retire { .. }) {
             // On paper before the listener knows: a successor must not take one that serves for
             // one that starts, nor one that leaves for one that stays.
@@ -20,7 +20,7 @@ impl Supervisor {
         }
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let name = pool.name.clone();
-        match order {
+        match *order {
             Order::Spawn { worker } => self.spawn(now, id, worker),
             Order::Admit { worker, requests_max } => {
                 let slots = pool.garden.slots;
