@@ -8,8 +8,8 @@ use crate::machine::pool::seam::WorkerView;
 use crate::sys::process::start_ticks;
 use std::time::Duration;
 
-/// Between two changes written down.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two changes written down: what changed in it is lost with a supervisor that is killed.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is on paper, and when it is looked at again.
 #[derive(Debug)]
