@@ -52,7 +52,7 @@ fn uvicorn(test: &str) -> Option<String> {
 
 fn node(test: &str) -> Option<String> {
     let (node, script) = (program::find("node", test)?, program::script("server.js"));
-    Some(format!("command = [{node:?}, {script:?}]\n"))
+    Some(format!("command = [\"{}\", {script:?}]\n", node.display()))
 }
 
 /// One process, its port put into its configuration before it starts.

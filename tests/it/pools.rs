@@ -159,6 +159,24 @@ fn a_worker_speaks_for_itself() {
 }
 
 #[test]
+fn a_reload_changes_the_slots_of_workers_that_run() {
+    each(|engine| {
+        let Some(recipe) = recipe(engine, "slots = 1\n") else { return };
+        let gate = recipe.start();
+        assert_eq!(gate.get("/").status(), 200);
+        let (mut runs, mut waits) = (gate.client(), gate.client());
+        runs.send("GET /sleep/30 HTTP/1.1\r\nHost: test\r\n\r\n");
+        wait_until("one runs", || pool(&gate)["executing"] == 1);
+        waits.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        wait_until("one waits", || pool(&gate)["waiting"] == 1);
+        gate.rewrite(&gate.recipe.toml().replace("slots = 1", "slots = 2"));
+        gate.ask(&["reload"]);
+        assert_eq!(waits.answer().status(), 200);
+        assert_eq!(pool(&gate)["starts"], 1);
+    });
+}
+
+#[test]
 fn a_worker_that_crashes_is_replaced_while_its_requests_wait() {
     each(|engine| {
         let Some(recipe) = recipe(engine, "slots = 1\n") else { return };
@@ -243,7 +261,7 @@ fn what_a_worker_leaves_behind_dies_with_it() {
         let Some(python) = program::python("http.server", "gardens") else { return };
         let script = program::script("app.py");
         // A grandchild in a session of its own, which no signal to the group reaches.
-        let shell = format!("setsid sleep 1000 & echo left $!; exec {} {}", python, script);
+        let shell = format!("setsid sleep 1000 & echo left $!; exec {python} {script}");
         let pool =
             format!("[pool.app]\nstart = \"always\"\ncommand = [\"sh\", \"-c\", {shell:?}]\n");
         let recipe = Recipe::new(engine).with_our_identity().site("/", "app").text(&pool);
@@ -283,5 +301,119 @@ fn a_new_release_recycles_its_workers() {
             let new = pids(&gate, "serving");
             new.len() == 1 && new != [old]
         });
+    });
+}
+
+#[test]
+fn crashes_trip_a_pool_at_its_limit_and_not_below() {
+    each(|engine| {
+        let keys = "start = \"always\"\nworkers = 3\n[pool.app.rapid_fail]\nfailures = 3\n\
+                    command = [\"echo\", \"look after {pool}\"]\n";
+        let Some(recipe) = recipe(engine, keys) else { return };
+        let gate = recipe.start();
+        for failures in 1..=2 {
+            let all = wait_for("three workers", || {
+                Some(pids(&gate, "serving")).filter(|serving| serving.len() == 3)
+            });
+            send(all[0], Signal::SIGKILL);
+            wait_until("it is counted", || pool(&gate)["failures"] == failures);
+            assert_eq!(pool(&gate)["state"], "running");
+            assert_eq!(gate.get("/").status(), 200);
+        }
+        let all = wait_for("three workers", || {
+            Some(pids(&gate, "serving")).filter(|serving| serving.len() == 3)
+        });
+        send(all[0], Signal::SIGKILL);
+        wait_until("it trips", || pool(&gate)["state"] == "tripped");
+        gate.wait_log(&["rapid_fail.command: look after app"]);
+        assert!(gate.get("/").text().starts_with("503 pool-tripped"));
+        wait_until("the others are gone, too", || all.iter().all(|pid| tree::is_gone(*pid)));
+        gate.ask(&["start", "app"]);
+        gate.wait_served("/");
+    });
+}
+
+#[test]
+fn a_request_does_not_wait_for_what_cannot_be_started() {
+    each(|engine| {
+        let pool_of_nothing = "[pool.app]\ncommand = [\"/nowhere/at/all\"]\n\
+                               [pool.app.rapid_fail]\nfailures = 2\n";
+        let recipe = Recipe::new(engine).with_our_identity().site("/", "app").text(pool_of_nothing);
+        let gate = recipe.start();
+        let (first, second) = (gate.client(), gate.client());
+        let mut clients = [first, second];
+        let begin = now();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in &mut clients {
+            let answer = client.answer();
+            assert!(answer.text().starts_with("503 pool-tripped"), "{answer:?}");
+        }
+        assert!(begin.elapsed() < PATIENCE, "it waited for {:?}", begin.elapsed());
+        assert!(pool(&gate)["why"].as_str().unwrap().contains("/nowhere/at/all"));
+    });
+}
+
+#[test]
+fn a_new_listener_does_not_give_a_worker_its_requests_again() {
+    each(|engine| {
+        let keys = "start = \"always\"\n[pool.app.recycle]\nrequests = 10\njitter = 0\n";
+        let Some(recipe) = recipe(engine, keys) else { return };
+        let gate = recipe.start();
+        let old = wait_for("a worker", || pids(&gate, "serving").first().copied());
+        for _ in 0..7 {
+            assert_eq!(gate.get("/").status(), 200);
+        }
+        wait_until("they are counted", || workers(&gate)[0]["requests"] == 7);
+        let listener = gate.listener_pid();
+        send(listener, Signal::SIGKILL);
+        wait_until("another listener serves", || {
+            let status = gate.ask(&["status"]);
+            status["listener"]["pid"] != listener && status["state"] == "running"
+        });
+        assert_eq!(gate.get("/").status(), 200);
+        wait_until("it goes on counting", || workers(&gate)[0]["requests"] == 8);
+        for _ in 0..2 {
+            assert_eq!(gate.get("/").status(), 200);
+        }
+        wait_until("it is recycled", || {
+            let new = pids(&gate, "serving");
+            new.len() == 1 && new != [old]
+        });
+    });
+}
+
+#[test]
+fn the_end_comes_amid_starting_and_recycling_and_leaves_nothing() {
+    each(|engine| {
+        let Some(python) = program::python("http.server", "pools") else { return };
+        let script = program::script("app.py");
+        // Deaf to SIGTERM, with a grandchild that left the family; those that follow never listen.
+        let shell = format!(
+            "trap '' TERM; setsid sleep 1000 & test $LYCHGATE_GENERATION -gt 1 && exec sleep 1000; \
+             exec {python} {script}"
+        );
+        let keys = format!(
+            "[pool.app]\nstart = \"always\"\nbind = \"unix\"\ncommand = [\"sh\", \"-c\", {shell:?}]\n"
+        );
+        let recipe = Recipe::new(engine)
+            .with_our_identity()
+            .server("shutdown_limit = \"1s\"")
+            .site("/", "app")
+            .text(&keys);
+        let mut gate = recipe.start();
+        wait_for("a worker", || pids(&gate, "serving").first().copied());
+        gate.ask(&["recycle", "app"]);
+        wait_for("its successor starts", || pids(&gate, "starting").first().copied());
+        let everybody = tree::descendants(gate.pid());
+        assert!(everybody.len() >= 4, "{everybody:?}");
+        gate.signal(Signal::SIGTERM);
+        assert!(gate.wait_exit().success());
+        let left: Vec<u32> = everybody.into_iter().filter(|pid| !tree::is_gone(*pid)).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let home = std::fs::read_dir(gate.path("home")).unwrap().flatten();
+        let files: Vec<_> = home.map(|entry| entry.file_name()).collect();
+        assert_eq!(files, ["lock"]);
     });
 }

@@ -14,7 +14,7 @@ use lychgate::machine::gate::{Gate, Grant, Pumped};
 use lychgate::machine::listener::seam::Input;
 use lychgate::machine::pool::seam::Standing;
 use lychgate::plan::garden::Dispatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What happens to the garden.
@@ -63,7 +63,7 @@ pub(crate) struct Garden {
     /// Requests that wait, by when they were first seen to.
     order: Vec<(u32, u64)>,
     /// Requests that did more than wait already: they may be put back before all others.
-    begun: BTreeMap<u32, ()>,
+    begun: BTreeSet<u32>,
 }
 
 /// Workers at once.
@@ -84,7 +84,7 @@ impl Garden {
             turn: 0,
             grants: Vec::new(),
             order: Vec::new(),
-            begun: BTreeMap::new(),
+            begun: BTreeSet::new(),
         }
     }
 
@@ -195,7 +195,7 @@ impl Garden {
         let states: BTreeMap<u32, &str> = seen.iter().copied().collect();
         let is_waiting = |mark: &u32| states.get(mark) == Some(&"waiting");
         for mark in states.keys().filter(|mark| !is_waiting(mark)) {
-            if self.begun.insert(*mark, ()).is_some() {
+            if !self.begun.insert(*mark) {
                 continue;
             }
             let since =
@@ -209,7 +209,7 @@ impl Garden {
         self.order.retain(|(mark, _)| is_waiting(mark));
         for mark in states.keys().filter(|mark| is_waiting(mark)) {
             // Who was put back stands before all, wherever it stood.
-            if !self.begun.contains_key(mark) && self.order.iter().all(|(known, _)| known != mark) {
+            if !self.begun.contains(mark) && self.order.iter().all(|(known, _)| known != mark) {
                 self.order.push((*mark, step));
             }
         }

@@ -12,7 +12,7 @@ use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::shell::control::{self, ToListener};
 
 impl Supervisor {
-    pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: Order) {
+    pub(super) fn carry(&mut self, now: Instant, id: PoolId, order: &Order) {
         if matches!(order, Order::Admit { .. } | Order::Retire { .. }) {
             // On paper before the listener knows: a successor must not take one that serves for
             // one that starts, nor one that leaves for one that stays.
@@ -20,7 +20,7 @@ impl Supervisor {
         }
         let Some(pool) = self.pools.get_mut(&id) else { return };
         let name = pool.name.clone();
-        match order {
+        match *order {
             Order::Spawn { worker } => self.spawn(now, id, worker),
             Order::Admit { worker, requests_max, delivered } => {
                 let slots = pool.garden.slots;
@@ -161,7 +161,14 @@ impl Supervisor {
 
     /// No configuration has the pool and no worker is left but orphans.
     pub(super) fn forget(&mut self, id: PoolId) {
-        self.pools.remove(&id);
+        let Some(pool) = self.pools.remove(&id) else { return };
+        for worker in pool.workers.values() {
+            tracing::warn!(
+                "pool {}: it is no more; its orphan, process {}, is left to whoever looks at it",
+                pool.name,
+                worker.child.pid()
+            );
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl Supervisor {
             }
             Order::Stop => self.tell(&ToListener::Stop, Vec::new()),
             Order::KillListener { why } => self.kill_listener(why),
-            Order::Pool { pool, order } => self.carry(now, pool, order),
+            Order::Pool { pool, order } => self.carry(now, pool, &order),
             Order::Forget { pool } => self.forget(pool),
             Order::Finish { outcome } => self.outcome = Some(outcome),
         }

@@ -16,8 +16,6 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-const WORKERS_MAX: u16 = limits::WORKERS_MAX as u16;
-
 impl Supervisor {
     /// The error is in the log already.
     pub(super) fn reload(&mut self) -> Result<(), String> {
@@ -96,7 +94,8 @@ impl Supervisor {
         let mut outdated = Vec::new();
         for (name, mut garden) in gardens(&self.loaded.plan) {
             if garden.workers == 0 {
-                garden.workers = start::available_cpus().min(WORKERS_MAX);
+                garden.workers = start::available_cpus()
+                    .min(u16::try_from(limits::WORKERS_MAX).unwrap_or(u16::MAX));
             }
             let known = self.pool_named(&name);
             let id = known.unwrap_or_else(|| {
@@ -135,6 +134,7 @@ impl Supervisor {
             self.inputs.push_back(Input::Pool { pool, input: PoolInput::Released });
         }
         self.end_rest();
+        self.report_invalid();
     }
 
     pub(super) fn reopen_log(&mut self) {
