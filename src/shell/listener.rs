@@ -360,6 +360,9 @@ impl Listener {
         }
         self.plan = plan;
         (self.revision, self.revision_in_force) = (Some(revision), revision);
+        let mut out = Vec::new();
+        self.roster.pump_all(clock::now(), &mut out);
+        self.carry_out(out)?;
         self.answer()
     }
 

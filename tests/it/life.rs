@@ -245,16 +245,24 @@ fn processes_that_were_paused_go_on() {
 }
 
 #[test]
-fn a_supervisors_death_leaves_nothing_behind() {
+fn a_supervisors_death_stops_nobody_and_its_successor_takes_over() {
     each(|engine| {
         let origin = Origin::saying("ok");
         let mut gate = Recipe::relaying(engine, &[&origin]).start();
         assert_eq!(gate.get("/").text(), "ok");
         let listener = gate.listener_pid();
-        gate.signal(Signal::SIGKILL);
-        gate.wait_exit();
+        let mut client = gate.client();
+        gate.kill_supervisor();
+        assert_eq!(client.get("/").text(), "ok");
+        assert_eq!(gate.get("/").text(), "ok");
+        gate.succeed();
+        assert_eq!(gate.ask(&["status"])["listener"]["pid"], listener);
+        assert_eq!(client.get("/").text(), "ok");
+        drop(client);
+        gate.signal(Signal::SIGTERM);
+        assert!(gate.wait_exit().success());
         wait_until("the listener ends too", || tree::is_gone(listener));
-        wait_until("nobody listens", || connect(&gate.address).is_err());
+        assert!(connect(&gate.address).is_err());
     });
 }
 

@@ -22,6 +22,7 @@ mod logs;
 mod pages;
 mod pools;
 mod programs;
+mod queue;
 mod relay;
 mod ring;
 mod routing;

@@ -159,6 +159,24 @@ fn a_worker_speaks_for_itself() {
 }
 
 #[test]
+fn a_reload_changes_the_slots_of_workers_that_run() {
+    each(|engine| {
+        let Some(recipe) = recipe(engine, "slots = 1\n") else { return };
+        let gate = recipe.start();
+        assert_eq!(gate.get("/").status(), 200);
+        let (mut runs, mut waits) = (gate.client(), gate.client());
+        runs.send("GET /sleep/30 HTTP/1.1\r\nHost: test\r\n\r\n");
+        wait_until("one runs", || pool(&gate)["executing"] == 1);
+        waits.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        wait_until("one waits", || pool(&gate)["waiting"] == 1);
+        gate.rewrite(&gate.recipe.toml().replace("slots = 1", "slots = 2"));
+        gate.ask(&["reload"]);
+        assert_eq!(waits.answer().status(), 200);
+        assert_eq!(pool(&gate)["starts"], 1);
+    });
+}
+
+#[test]
 fn a_worker_that_crashes_is_replaced_while_its_requests_wait() {
     each(|engine| {
         let Some(recipe) = recipe(engine, "slots = 1\n") else { return };

@@ -173,6 +173,11 @@ impl Gate {
         self.place(place).open(slot, slots, delivered_max);
     }
 
+    /// A worker takes so many requests at once from now on (0 = any number). Pump afterwards.
+    pub fn resize(&self, place: ServerIndex, slots: u32) {
+        self.place(place).resize(slots);
+    }
+
     /// It takes no more. True: nothing runs on it, and nobody else will say so. Pump afterwards:
     /// tickets pinned to its slot may go elsewhere.
     pub fn close(&self, place: ServerIndex) -> bool {

@@ -42,10 +42,15 @@ impl Place {
         }
     }
 
-    /// Of a vacant place.
-    pub(super) fn open(&self, slot: u16, slots: u32, delivered_max: u64) {
+    /// So many requests at once from now on; what runs above that goes on.
+    pub(super) fn resize(&self, slots: u32) {
         let limit = if slots == 0 { NO_LIMIT } else { slots.min(NO_LIMIT) };
         self.limit.store(limit, SeqCst);
+    }
+
+    /// Of a vacant place.
+    pub(super) fn open(&self, slot: u16, slots: u32, delivered_max: u64) {
+        self.resize(slots);
         self.slot.store(u32::from(slot), SeqCst);
         self.delivered.store(0, SeqCst);
         self.delivered_max.store(delivered_max, SeqCst);

@@ -100,6 +100,10 @@ impl Roster {
                 .or_insert_with(|| Garden::new(settings.queue.clone()));
             garden.is_planned = true;
             garden.queue = settings.queue.clone();
+            for (place, entry) in &mut garden.places {
+                entry.admission.slots = settings.slots;
+                garden.gate.resize(*place, settings.slots);
+            }
             garden.gate.choose_by(settings.dispatch);
             garden.stand();
             Some(Arc::clone(&garden.gate))
@@ -238,6 +242,13 @@ impl Roster {
         garden.stand();
         out.push(Order::Tell(News::Stood { pool: pool.to_owned(), standing }));
         garden.pump(now, pool, out);
+    }
+
+    /// After a plan: there may be more slots.
+    pub(super) fn pump_all(&mut self, now: Instant, out: &mut Vec<Order>) {
+        for (pool, garden) in &mut self.gardens {
+            garden.pump(now, pool, out);
+        }
     }
 
     /// The worker of a place had its last request.

@@ -158,7 +158,14 @@ impl Supervisor {
 
     /// No configuration has the pool and no worker is left but orphans.
     pub(super) fn forget(&mut self, id: PoolId) {
-        self.pools.remove(&id);
+        let Some(pool) = self.pools.remove(&id) else { return };
+        for worker in pool.workers.values() {
+            tracing::warn!(
+                "pool {}: it is no more; its orphan, process {}, is left to whoever looks at it",
+                pool.name,
+                worker.child.pid()
+            );
+        }
     }
 }
 

@@ -131,6 +131,7 @@ impl Supervisor {
             self.pass_on(id, &legacy);
         }
         self.legacy.end_rest();
+        self.report_invalid();
     }
 
     pub(super) fn reopen_log(&mut self) {

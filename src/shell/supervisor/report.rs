@@ -9,6 +9,7 @@ use crate::base::time::Instant;
 use crate::machine::event::{Event, Kind};
 use crate::machine::pool::seam::{Failure, WorkerId};
 use crate::machine::supervisor::seam::PoolId;
+use crate::plan::Source;
 use crate::sys::{clock, ears};
 
 impl Supervisor {
@@ -41,6 +42,21 @@ impl Supervisor {
         }
         let time_ms = (clock::wall_origin() + now.0) / 1_000_000;
         self.events.tell(time_ms, &event, Particulars { pool: name, pid, text, is_logged });
+    }
+}
+
+impl Supervisor {
+    /// Pools whose part of the configuration is refused.
+    pub(super) fn report_invalid(&mut self) {
+        let time_ms = (clock::wall_origin() + clock::now().0) / 1_000_000;
+        let event = Event { kind: Kind::PoolInvalid, worker: None };
+        for pool in &self.loaded.plan.pools {
+            let Source::Invalid(why) = &pool.source else { continue };
+            let facts = Facts { pool: &pool.name, obstacle: why, ..Facts::default() };
+            let (text, name) = (texts::text(&event, &facts), pool.name.clone());
+            let particulars = Particulars { pool: name, pid: None, text, is_logged: true };
+            self.events.tell(time_ms, &event, particulars);
+        }
     }
 }
 
