@@ -4,6 +4,7 @@
 use super::family;
 use crate::base::address::Address;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Looked at of one process; more are not.
@@ -13,9 +14,10 @@ const DESCRIPTORS_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     Family,
-    /// Somebody else, or a part of the family that we may not look into.
     Stranger,
     Nobody,
+    /// None of the family that we may look into; some we may not (ptrace(2)).
+    Hidden,
 }
 
 /// A listening socket.
@@ -27,8 +29,8 @@ struct Ear {
 
 /// Where `leader`, its process group and their descendants listen; without duplicates.
 pub fn of(leader: i32) -> Vec<Address> {
-    let held = held(leader);
-    let ears = table(leader).into_iter().filter(|ear| held.binary_search(&ear.inode).is_ok());
+    let Held { inodes, .. } = held(leader);
+    let ears = table(leader).into_iter().filter(|ear| inodes.binary_search(&ear.inode).is_ok());
     let mut addresses: Vec<Address> = ears.map(|ear| ear.address).collect();
     addresses.sort();
     addresses.dedup();
@@ -42,9 +44,7 @@ pub fn whose(address: &Address, leader: i32) -> Whose {
     if ears.is_empty() {
         return Whose::Nobody;
     }
-    let held = held(leader);
-    let is_held = |ear: &Ear| held.binary_search(&ear.inode).is_ok();
-    if ears.iter().any(is_held) { Whose::Family } else { Whose::Stranger }
+    held(leader).judge(&ears)
 }
 
 /// Whether a connection to `target` comes to a socket that listens at `ear`.
@@ -68,12 +68,38 @@ fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The sockets that the family holds, by inode, sorted.
-fn held(leader: i32) -> Vec<u64> {
+/// The sockets that a family holds.
+#[derive(Debug)]
+struct Held {
+    /// Sorted.
+    inodes: Vec<u64>,
+    /// There may be more: root without `CAP_SYS_PTRACE` may not look into processes of other users.
+    is_part: bool,
+}
+
+impl Held {
+    fn judge(&self, ears: &[Ear]) -> Whose {
+        let is_held = |ear: &Ear| self.inodes.binary_search(&ear.inode).is_ok();
+        match ears.iter().any(is_held) {
+            true => Whose::Family,
+            false if self.is_part => Whose::Hidden,
+            false => Whose::Stranger,
+        }
+    }
+}
+
+fn held(leader: i32) -> Held {
     let mut inodes = Vec::new();
+    let mut is_part = false;
     for pid in family::members(leader) {
-        // Not ours to look into, or gone meanwhile.
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(entries) => entries,
+            Err(error) => {
+                // Else it is gone meanwhile.
+                is_part |= error.kind() == ErrorKind::PermissionDenied;
+                continue;
+            }
+        };
         let links = entries.flatten().take(DESCRIPTORS_MAX);
         inodes.extend(links.filter_map(|entry| {
             let target = fs::read_link(entry.path()).ok()?;
@@ -81,7 +107,7 @@ fn held(leader: i32) -> Vec<u64> {
         }));
     }
     inodes.sort_unstable();
-    inodes
+    Held { inodes, is_part }
 }
 
 /// All listening sockets of the leader's network namespace.
@@ -199,6 +225,15 @@ mod tests {
         assert!(is_reached(&unix("/run/a.sock"), &unix("/run/a.sock")));
         assert!(!is_reached(&unix("/tmp/a.sock"), &unix("/run/a.sock")));
         assert!(!is_reached(&unix("a.sock"), &tcp("127.0.0.1:80")));
+    }
+
+    #[test]
+    fn what_may_not_be_looked_into_is_no_stranger() {
+        let ears = [Ear { inode: 5, address: tcp("127.0.0.1:80") }];
+        let judge = |inodes: &[u64], is_part| Held { inodes: inodes.to_vec(), is_part }.judge(&ears);
+        assert_eq!(judge(&[3, 5], true), Whose::Family);
+        assert_eq!(judge(&[3], true), Whose::Hidden);
+        assert_eq!(judge(&[3], false), Whose::Stranger);
     }
 
     #[test]

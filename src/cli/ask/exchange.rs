@@ -7,6 +7,7 @@ use crate::sys::clock;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt::{self, Display, Formatter};
 use std::io::{Error, ErrorKind, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,12 +27,16 @@ pub(super) enum Failure {
     Refused(u16, String),
     /// Something answers, but not as it should.
     Broken(String),
+    /// Whoever read what we print does so no more.
+    Unread,
 }
 
 impl Display for Failure {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let (Self::Nobody(why) | Self::Refused(_, why) | Self::Broken(why)) = self;
-        out.write_str(why)
+        match self {
+            Self::Nobody(why) | Self::Refused(_, why) | Self::Broken(why) => out.write_str(why),
+            Self::Unread => Ok(()),
+        }
     }
 }
 
@@ -140,11 +145,18 @@ fn connect(control: &Path) -> Result<Socket, Error> {
 fn nobody(control: &Path, error: &Error) -> Failure {
     let remedy = match error.kind() {
         ErrorKind::PermissionDenied => "Only root and the user who runs it may ask",
-        ErrorKind::ConnectionRefused => "The supervisor that was there has ended",
+        ErrorKind::ConnectionRefused if !is_socket(control) => "It is no socket",
+        ErrorKind::ConnectionRefused => {
+            "The supervisor that was there has ended. `lychgate run` takes over what it left running"
+        }
         _ => "Is lychgate running? --control or LYCHGATE_CONTROL names another socket",
     };
     let what = if is_late(error) { "it does not answer".into() } else { error.to_string() };
     Failure::Nobody(format!("no supervisor at {}: {what}. {remedy}", control.display()))
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 fn is_late(error: &Error) -> bool {
@@ -194,13 +206,15 @@ fn parse(bytes: &[u8]) -> Result<Option<(u16, Option<usize>, usize)>, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
     use std::thread;
 
     /// A listener that answers one connection with these bytes and ends it.
-    fn answering(bytes: &'static [u8]) -> (tempfile::TempDir, thread::JoinHandle<Vec<u8>>) {
+    pub(crate) fn answering(
+        bytes: &'static [u8],
+    ) -> (tempfile::TempDir, thread::JoinHandle<Vec<u8>>) {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("s")).unwrap();
         let thread = thread::spawn(move || {
@@ -274,6 +288,8 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let dead = request(&path, "GET", "/").unwrap_err();
         assert!(matches!(&dead, Failure::Nobody(why) if why.contains("has ended")), "{dead}");
+        let other = request(folder.path(), "GET", "/").unwrap_err();
+        assert!(matches!(&other, Failure::Nobody(why) if why.ends_with("It is no socket")));
         let long = folder.path().join("a".repeat(200));
         assert!(matches!(request(&long, "GET", "/").unwrap_err(), Failure::Nobody(_)));
     }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use exchange::{Answer, Failure, request};
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -227,9 +227,12 @@ pub(super) fn ask(
         if is_endless { follow(answer, query.form, out) } else { print(answer, &query, out) }
     });
     let Err(failure) = shown_to_end else { return 0 };
-    // Nobody may be reading.
-    let _ = writeln!(err, "lychgate: {}", shown(&failure.to_string()));
+    // Nobody may be reading. A refused configuration has many lines; none may pose as another's.
+    for line in failure.to_string().lines() {
+        let _ = writeln!(err, "lychgate: {}", shown(line));
+    }
     match failure {
+        Failure::Unread => 0,
         Failure::Nobody(_) => 3,
         Failure::Refused(404, _) if query.is_of_pool => 4,
         Failure::Refused(..) | Failure::Broken(_) => 1,
@@ -261,7 +264,10 @@ fn follow(answer: Answer, form: Form, out: &mut dyn Write) -> Result<(), Failure
 
 fn put(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Failure> {
     let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(|error| Failure::Broken(format!("writing the answer: {error}")))
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::Broken(format!("writing the answer: {error}")),
+    })
 }
 
 fn strange(error: &serde_json::Error) -> Failure {
@@ -272,6 +278,47 @@ fn strange(error: &serde_json::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Full(ErrorKind);
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `status` writes to standard error and ends with, where this is answered.
+    fn told(answer: &'static [u8], out: &mut dyn Write) -> (u8, String) {
+        let (folder, thread) = exchange::tests::answering(answer);
+        let mut err = Vec::new();
+        let question = Question::Status(Form { json: true });
+        let code = ask(question, &folder.path().join("s"), out, &mut err);
+        thread.join().unwrap();
+        (code, String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_reason_of_several_lines_stays_so() {
+        let answer =
+            b"HTTP/1.0 409 Conflict\r\n\r\n{\"error\":\"a.toml:3: one\\na.toml:4: two\\u001b\\n\"}";
+        let (code, text) = told(answer, &mut Vec::new());
+        assert_eq!(code, 1);
+        assert_eq!(text, "lychgate: a.toml:3: one\nlychgate: a.toml:4: two\\u{1b}\n");
+    }
+
+    #[test]
+    fn who_stops_reading_has_read_enough() {
+        let answer = b"HTTP/1.0 200 OK\r\n\r\n{}\n";
+        assert_eq!(told(answer, &mut Full(ErrorKind::BrokenPipe)), (0, String::new()));
+        let (code, text) = told(answer, &mut Full(ErrorKind::StorageFull));
+        assert_eq!(code, 1);
+        assert!(text.contains("writing the answer"), "{text}");
+    }
 
     #[test]
     fn names_are_encoded_wherever_they_stand() {

@@ -9,7 +9,7 @@ pub(super) fn status(status: &Status) -> String {
     let listener = &status.listener;
     let restarts = match listener.restarts {
         0 => String::new(),
-        times => format!(", restarted {times} times"),
+        times => format!(", restarts: {times}"),
     };
     let listening = match status.listening.as_slice() {
         [] => "nothing".to_owned(),
@@ -36,7 +36,11 @@ pub(super) fn status(status: &Status) -> String {
     lines.push(("workers", format!("{} of at most {}", status.workers, status.workers_max)));
     let mut out = String::new();
     for (name, value) in lines {
-        let _ = writeln!(out, "{name:<15}{}", shown(&value));
+        // A refusal has a line for each fault; further ones stand below the first.
+        for (at, line) in value.lines().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            let _ = writeln!(out, "{name:<15}{}", shown(line));
+        }
     }
     out
 }
@@ -230,7 +234,7 @@ mod tests {
             uptime_ms: 192_000,
             configuration: "/etc/lychgate.toml".into(),
             revision: 2,
-            refused: Some("line 3:\u{1b}[2J".into()),
+            refused: Some("line 3:\u{1b}[2J\n1 fault\n".into()),
             listener: ListenerRow { pid: 42, engine: "uring".into(), threads: 2, restarts: 1 },
             listening: vec!["127.0.0.1:80".into(), "unix:/run/x".into()],
             pools: 3,
@@ -242,10 +246,11 @@ mod tests {
             "state          running, for 3m12s\n\
              version        0.1.0\n\
              supervisor     process 41\n\
-             listener       process 42, 2 threads on uring, restarted 1 times\n\
+             listener       process 42, 2 threads on uring, restarts: 1\n\
              listening on   127.0.0.1:80, unix:/run/x\n\
              configuration  /etc/lychgate.toml, revision 2\n\
              last reload    refused: line 3:\\u{1b}[2J\n\
+             \x20              1 fault\n\
              pools          3\n\
              workers        4 of at most 1000\n"
         );

@@ -124,8 +124,8 @@ impl Supervisor {
 fn who_listens(address: &Address, leader: i32) -> Listening {
     match ears::whose(address, leader) {
         Whose::Stranger => Listening::Stranger,
-        // Nobody any more is for the next attempt to find out.
-        Whose::Family | Whose::Nobody => Listening::Itself,
+        // Nobody any more is for the next attempt to find out; who is hidden is believed.
+        Whose::Family | Whose::Nobody | Whose::Hidden => Listening::Itself,
     }
 }
 

@@ -81,7 +81,9 @@ impl Supervisor {
         let name = pool?;
         let is_planned = self.loaded.plan.pools.iter().any(|pool| pool.name == name);
         let is_known = is_planned || self.pool_named(name).is_some();
-        (!is_known).then(|| Answer::NotFound(format!("there is no pool {name}")))
+        (!is_known).then(|| {
+            Answer::NotFound(format!("there is no pool {name}. `lychgate pools` shows them"))
+        })
     }
 
     fn end_orphan(&mut self, now: Instant, pid: i32) -> Answer {

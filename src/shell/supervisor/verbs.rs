@@ -40,7 +40,11 @@ impl Supervisor {
             return Answer::Unavailable("lychgate ends".to_owned());
         }
         let text = match sense(verb, view.standing) {
-            Sense::Refused(why) => return Answer::Conflict(format!("pool {name} {why}")),
+            Sense::Refused(why, remedy) => {
+                return Answer::Conflict(format!(
+                    "pool {name} {why}. To go on: lychgate {remedy} {name}"
+                ));
+            }
             Sense::Needless(why) => why.to_owned(),
             Sense::Command => match verb {
                 Verb::Recycle if view.workers.is_empty() => {
@@ -80,21 +84,20 @@ enum Sense {
     Command,
     /// It is so already.
     Needless(&'static str),
-    Refused(&'static str),
+    /// Why, and the verb that helps.
+    Refused(&'static str, &'static str),
 }
 
 const fn sense(verb: Verb, standing: Standing) -> Sense {
     use Sense::{Command, Needless, Refused};
     match (verb, standing) {
         (Verb::Recycle | Verb::Pause { .. } | Verb::Resume, Standing::Stopped) => {
-            Refused("is stopped. \"lychgate start\" starts it")
+            Refused("is stopped", "start")
         }
         (Verb::Recycle | Verb::Pause { .. } | Verb::Resume, Standing::Tripped) => {
-            Refused("failed too often and is stopped. \"lychgate start\" starts it")
+            Refused("failed too often and is stopped", "start")
         }
-        (Verb::Start, Standing::Paused { .. }) => {
-            Refused("is paused. \"lychgate resume\" gives it its requests")
-        }
+        (Verb::Start, Standing::Paused { .. }) => Refused("is paused", "resume"),
         (Verb::Start, Standing::Running | Standing::Replacing) => {
             Needless("runs already; its failures are forgotten")
         }
@@ -117,7 +120,7 @@ mod tests {
         let word = |verb, standing| match sense(verb, standing) {
             Sense::Command => "command",
             Sense::Needless(_) => "needless",
-            Sense::Refused(_) => "refused",
+            Sense::Refused(..) => "refused",
         };
         for (verb, wanted) in [
             (Verb::Recycle, ["command", "command", "command", "refused", "refused"]),
