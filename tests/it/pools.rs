@@ -358,7 +358,7 @@ fn a_request_does_not_wait_for_what_cannot_be_started() {
 #[test]
 fn a_new_listener_does_not_give_a_worker_its_requests_again() {
     each(|engine| {
-        let keys = "start = \"always\"\n[pool.app.recycle]\nrequests = 10\njitter = 0\n";
+        let keys = "start = \"always\"\n[pool.app.recycle]\nrequests = 10\njitter = \"0%\"\n";
         let Some(recipe) = recipe(engine, keys) else { return };
         let gate = recipe.start();
         let old = wait_for("a worker", || pids(&gate, "serving").first().copied());
