@@ -118,7 +118,7 @@ pub(super) struct Exchange {
     pub(super) is_retry: bool,
     /// A slot of `server`, a place of a gate, is taken for it and to be given back.
     pub(super) is_holding: bool,
-    /// The answer is to pin the client to the worker that gives it.
+    /// The answer is to pin the client to the slot that gives it, if it is not yet.
     pub(super) sets_cookie: bool,
     /// Connections for it that could not be made.
     pub(super) refusals: u8,
