@@ -6,11 +6,13 @@
 
 mod harness;
 
+mod affinity;
 mod answers;
 mod balance;
 mod bulk;
 mod command;
 mod control;
+mod crash;
 mod deadline;
 mod forward;
 #[path = "../garden/mod.rs"]

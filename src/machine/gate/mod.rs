@@ -342,6 +342,12 @@ impl Gate {
         }
     }
 
+    /// When the next suspension that goes on ends.
+    pub fn resumes_at(&self, now: Instant) -> Instant {
+        let ends = self.places().map(|(_, it)| it.suspended_until());
+        ends.filter(|until| *until > now).min().unwrap_or(Instant::NEVER)
+    }
+
     /// Bytes of a response came.
     pub fn answered(&self, now: Instant, place: ServerIndex) {
         self.place(place).answered(now);

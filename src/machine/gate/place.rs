@@ -119,6 +119,10 @@ impl Place {
         self.delivered.fetch_sub(1, Relaxed);
     }
 
+    pub(super) fn suspended_until(&self) -> Instant {
+        Instant(self.suspended_until.load(SeqCst))
+    }
+
     /// True: it was not suspended before.
     pub(super) fn suspend(&self, until: Instant) -> bool {
         self.suspended_until.fetch_max(until.0.max(1), SeqCst) == 0

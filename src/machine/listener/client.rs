@@ -116,9 +116,12 @@ pub(super) struct Exchange {
     /// The server's connection may serve another request afterwards.
     pub(super) is_server_persistent: bool,
     pub(super) is_retry: bool,
+    /// The worker that lost it first, and whether it has lost it once more.
+    pub(super) lost_by: Option<ServerIndex>,
+    pub(super) is_lost_again: bool,
     /// A slot of `server`, a place of a gate, is taken for it and to be given back.
     pub(super) is_holding: bool,
-    /// The answer is to pin the client to the worker that gives it.
+    /// The answer is to pin the client to the slot that gives it, if it is not yet.
     pub(super) sets_cookie: bool,
     /// Connections for it that could not be made.
     pub(super) refusals: u8,
@@ -164,6 +167,8 @@ impl Exchange {
             is_reused: false,
             is_server_persistent: false,
             is_retry: false,
+            lost_by: None,
+            is_lost_again: false,
             is_holding: false,
             sets_cookie: false,
             refusals: 0,
@@ -192,6 +197,11 @@ impl Exchange {
     /// The client's body is read to its end or not wanted any more.
     pub(super) fn is_upload_over(&self) -> bool {
         self.is_upload_dead || self.upload.is_done()
+    }
+
+    /// Lost once more, it is not sent again.
+    pub(super) fn is_last_try(&self) -> bool {
+        self.is_retry && (self.is_lost_again || self.lost_by != self.server)
     }
 
     pub(super) fn is_answering(&self) -> bool {

@@ -215,7 +215,8 @@ impl Listener {
         exchange.stage = Stage::Sent;
         exchange.sent = now;
         pass(out, socket, Piece::kept(&exchange.replay));
-        if !exchange.method.is_idempotent() || !exchange.upload.is_done() || exchange.is_retry {
+        if !exchange.method.is_idempotent() || !exchange.upload.is_done() || exchange.is_last_try()
+        {
             self.shelf.put(&mut exchange.replay);
         }
     }

@@ -11,7 +11,7 @@ use crate::machine::upstream::{Slot, affinity};
 use crate::plan::garden::Affinity;
 
 impl Listener {
-    /// The slot that a request is pinned to. Notes when the answer is to pin the client.
+    /// The slot that a request is pinned to. Notes when the answer may have to pin the client.
     pub(super) fn pin(&mut self, c: u32, slot: Slot, request: &Request<'_, '_>) -> Option<u16> {
         let garden = self.garden(slot)?;
         let upstream = self.upstreams.view(slot);
@@ -30,7 +30,7 @@ impl Listener {
                     .filter_map(|value| affinity::slot_of(value, &self.affinity_key, pool))
                     .find(|slot| usize::from(*slot) < bound);
                 if let Some(exchange) = &mut self.client_mut(c).exchange {
-                    exchange.sets_cookie = pin.is_none();
+                    exchange.sets_cookie = true;
                 }
                 pin
             }
@@ -60,7 +60,8 @@ impl Listener {
         open.filter_map(|server| server.worker).map(|worker| worker.slot)
     }
 
-    /// Puts the cookie into the head of the answer, which was just written.
+    /// Puts the cookie into the head of the answer, which was just written, unless the client has
+    /// it: who was served by another slot, its own being gone, stays there.
     pub(super) fn push_cookie(&mut self, c: u32, out: &mut Outbox) {
         let client = self.clients.at_mut(c).expect("a live client");
         let Some(exchange) = client.exchange.as_mut().filter(|exchange| exchange.sets_cookie)
@@ -74,6 +75,9 @@ impl Listener {
         else {
             return;
         };
+        if exchange.pin == Some(worker.slot) {
+            return;
+        }
         let Some(Affinity::Cookie(name)) = &garden.affinity else { return };
         let end = out.bytes.len();
         // In front of the empty line.

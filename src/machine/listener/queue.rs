@@ -19,6 +19,10 @@ use core::time::Duration;
 
 /// How long a worker that refused a connection is passed over.
 const SUSPENSION: Duration = Duration::from_secs(1);
+/// How long one is passed over that closes new connections without an answer. A process that is
+/// killed closes the socket it listens on last, so that what it has lost could be given to it
+/// again; but a request that it cannot answer must not keep others from it for long.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Connections that are tried for one request; nobody saw it as long as none is made.
 const CONNECTS_MAX: u8 = 4;
 /// Dead tickets of a thread in a queue before they are swept out.
@@ -308,15 +312,21 @@ impl Listener {
         let Some(exchange) = &mut self.client_mut(c).exchange else { return };
         let Some(failed) = exchange.server else { return };
         let (was_connecting, pin) = (exchange.stage == Stage::Connecting, exchange.pin);
-        let may_repeat = if was_connecting {
+        let (may_repeat, pause) = if was_connecting {
             exchange.refusals += 1;
-            exchange.refusals < CONNECTS_MAX
+            (exchange.refusals < CONNECTS_MAX, Some(SUSPENSION))
+        } else if exchange.is_retry {
+            let is_last = exchange.is_last_try();
+            exchange.is_lost_again = true;
+            (!is_last, (!is_last).then_some(PAUSE))
         } else {
-            !core::mem::replace(&mut exchange.is_retry, true)
+            exchange.is_retry = true;
+            exchange.lost_by = Some(failed);
+            (true, None)
         };
         let may_repeat = may_repeat && !exchange.replay.is_empty() && !is_retired;
-        if was_connecting {
-            self.suspend(now, slot, failed);
+        if let Some(pause) = pause {
+            self.suspend(now, slot, failed, pause);
         }
         self.let_go(c, out);
         if !may_repeat {
@@ -334,12 +344,12 @@ impl Listener {
         }
     }
 
-    fn suspend(&mut self, now: Instant, slot: Slot, place: ServerIndex) {
+    fn suspend(&mut self, now: Instant, slot: Slot, place: ServerIndex, pause: Duration) {
         let Some(entrance) = &mut self.upstreams.at(slot).entrance else { return };
-        let until = now + SUSPENSION;
+        let until = now + pause;
         entrance.gate.suspend(place, until);
         // Nobody gives a slot back when it ends.
-        entrance.pump_at = until;
+        entrance.pump_at = entrance.pump_at.min(until);
         self.pump_due = self.pump_due.min(until);
     }
 
@@ -348,11 +358,14 @@ impl Listener {
         self.pump_due = Instant::NEVER;
         for slot in self.upstreams.slots() {
             let Some(entrance) = &mut self.upstreams.at(slot).entrance else { continue };
-            if entrance.pump_at <= now {
-                entrance.pump_at = Instant::NEVER;
+            let is_due = entrance.pump_at <= now;
+            if is_due {
+                // A longer one may go on.
+                entrance.pump_at = entrance.gate.resumes_at(now);
+            }
+            self.pump_due = self.pump_due.min(entrance.pump_at);
+            if is_due {
                 self.pump_later(slot);
-            } else {
-                self.pump_due = self.pump_due.min(entrance.pump_at);
             }
         }
     }

@@ -194,6 +194,22 @@ fn a_slot_that_becomes_free_goes_to_the_thread_that_waited_longer() {
 }
 
 #[test]
+fn a_slot_on_its_way_to_another_thread_is_no_want_of_a_worker() {
+    let mut here = Bed::new(|garden| garden.slots = 1);
+    let mut there = Bed::of(1, Arc::clone(&here.gate), |garden| garden.slots = 1);
+    here.open(PLACE, 0, 1);
+    there.open(PLACE, 0, 1);
+    let (runs, waits) = (here.client(), there.client());
+    let link = connection(&here.ask(runs, ASKED));
+    assert_eq!(there.ask(waits, ASKED), [wanted()]);
+    // The supervisor has answered.
+    here.gate.stand(Standing::Running, 10, true);
+    here.step(Input::Connected { id: link });
+    let effects = here.step(Input::Received { id: link, bytes: ANSWER });
+    assert!(matches!(effects[..], [Effect::Send { .. }, Effect::Grant { .. }]), "{effects:?}");
+}
+
+#[test]
 fn however_a_request_ends_its_slot_comes_back() {
     type End = fn(&mut Bed, SocketId, SocketId) -> Vec<Effect>;
     let ends: [(&str, End); 6] = [
@@ -261,6 +277,71 @@ fn what_a_worker_may_have_seen_is_sent_again_only_if_that_does_no_harm() {
         assert_eq!(bed.gate.waiting(), u32::from(is_repeated));
         assert_eq!(bed.said(client).contains("502 worker-lost"), !is_repeated);
     }
+}
+
+#[test]
+fn what_a_dying_worker_lost_twice_goes_to_another() {
+    let mut bed = Bed::new(|garden| garden.slots = 1);
+    bed.open(PLACE, 0, 1);
+    bed.open(OTHER, 1, 1);
+    let (other, client) = (bed.client(), bed.client());
+    let busy = connection(&bed.ask(other, ASKED));
+    bed.step(Input::Connected { id: busy });
+    let link = connection(&bed.ask(client, ASKED));
+    bed.step(Input::Connected { id: link });
+    // Its connections are closed, and the socket that it listens on is not yet.
+    let link = connection(&bed.step(Input::Broken { id: link }));
+    bed.step(Input::Connected { id: link });
+    assert!(bed.said(link).starts_with("GET /x"));
+    let effects = bed.step(Input::Broken { id: link });
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Connect { .. })), "{effects:?}");
+    assert_eq!((bed.executing(PLACE), bed.executing(OTHER), bed.gate.waiting()), (0, 1, 1));
+    let link = connection(&bed.step(Input::Received { id: busy, bytes: ANSWER }));
+    assert_eq!((bed.executing(PLACE), bed.executing(OTHER)), (0, 1));
+    bed.step(Input::Connected { id: link });
+    bed.step(Input::Broken { id: link });
+    assert!(bed.said(client).contains("502 worker-lost"), "two workers have lost it");
+    assert_eq!((bed.executing(PLACE), bed.executing(OTHER), bed.gate.waiting()), (0, 0, 0));
+}
+
+#[test]
+fn what_a_lone_worker_will_not_answer_is_sent_three_times_at_most() {
+    let mut bed = Bed::new(|garden| garden.slots = 1);
+    bed.open(PLACE, 0, 1);
+    let client = bed.client();
+    let mut link = connection(&bed.ask(client, ASKED));
+    bed.step(Input::Connected { id: link });
+    link = connection(&bed.step(Input::Broken { id: link }));
+    bed.step(Input::Connected { id: link });
+    bed.step(Input::Broken { id: link });
+    assert_eq!(bed.gate.waiting(), 1);
+    link = connection(&bed.pass(Duration::from_millis(30)));
+    bed.step(Input::Connected { id: link });
+    bed.step(Input::Broken { id: link });
+    assert!(bed.said(client).contains("502 worker-lost"), "{}", bed.said(client));
+    assert_eq!((bed.executing(PLACE), bed.gate.waiting()), (0, 0));
+}
+
+#[test]
+fn a_short_pause_does_not_hide_the_end_of_a_long_one() {
+    let mut bed = Bed::new(|garden| garden.slots = 1);
+    bed.open(PLACE, 0, 1);
+    bed.open(OTHER, 1, 1);
+    let clients = [bed.client(), bed.client()];
+    // One refuses, and is passed over for a second.
+    let refused = connection(&bed.ask(clients[0], ASKED));
+    let link = connection(&bed.step(Input::Refused { id: refused }));
+    bed.step(Input::Connected { id: link });
+    // The other loses what it was given twice.
+    let link = connection(&bed.step(Input::Broken { id: link }));
+    bed.step(Input::Connected { id: link });
+    bed.step(Input::Broken { id: link });
+    assert_eq!(bed.gate.waiting(), 1);
+    connection(&bed.pass(Duration::from_millis(30)));
+    bed.ask(clients[1], ASKED);
+    assert_eq!(bed.gate.waiting(), 1);
+    connection(&bed.pass(Duration::from_millis(1_100)));
+    assert_eq!((bed.executing(PLACE), bed.executing(OTHER), bed.gate.waiting()), (1, 1, 0));
 }
 
 #[test]
@@ -469,8 +550,8 @@ fn a_cookie_pins_to_the_slot_and_is_given_once() {
     let link = connection(&bed.ask(client, asked(cookie).as_bytes()));
     bed.step(Input::Connected { id: link });
     bed.step(Input::Received { id: link, bytes: ANSWER });
-    assert!(bed.said(client).ends_with("\r\n\r\nhi"), "another serves it");
-    assert!(!bed.said(client).contains("Set-Cookie"), "and its slot stays its own");
+    let said = bed.said(client);
+    assert!(said.contains("Set-Cookie: lychgate=0-"), "who was given another slot stays: {said}");
     bed.ask(client, asked("lychgate=1-00112233445566778899aabbccddeeff").as_bytes());
     bed.step(Input::Received { id: link, bytes: ANSWER });
     assert!(bed.said(client).contains("Set-Cookie: lychgate=0-"), "a forged one is none");
