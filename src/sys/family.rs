@@ -95,6 +95,41 @@ pub(super) fn kill(find: impl Fn() -> Vec<i32>) -> usize {
     held.iter().filter(is_killed).count()
 }
 
+/// What a process was started with.
+#[derive(Debug)]
+pub struct Environment(Vec<u8>);
+
+impl Environment {
+    fn of(pid: i32) -> Option<Self> {
+        let mut text = Vec::new();
+        let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+        file.take(ENVIRONMENT_SIZE_MAX).read_to_end(&mut text).ok()?;
+        Some(Self(text))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.split(|byte| *byte == 0);
+        let value =
+            lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        str::from_utf8(value).ok()
+    }
+}
+
+/// Kills all processes of whose environment this is true, and what descends from them; this process
+/// never. How many there were.
+pub fn kill_started_with(is_meant: impl Fn(i32, &Environment) -> bool) -> usize {
+    let ourselves = std::process::id().cast_signed();
+    let is_root = |entry: &Entry| {
+        let environment = (entry.pid != ourselves).then(|| Environment::of(entry.pid)).flatten();
+        environment.is_some_and(|environment| is_meant(entry.pid, &environment))
+    };
+    kill(|| {
+        let mut found = closure(&table(), is_root);
+        found.retain(|pid| *pid != ourselves);
+        found
+    })
+}
+
 /// From now on, descendants whose parent ends become our children, not init's, so that they can be
 /// found and reaped (prctl(2), PR_SET_CHILD_SUBREAPER).
 pub fn adopt_orphans() -> io::Result<()> {

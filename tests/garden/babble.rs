@@ -6,7 +6,7 @@ use super::machine::Machine;
 use super::setting::{garden, replan};
 use lychgate::base::time::Instant;
 use lychgate::machine::pool::seam::{
-    Adopted, Exit, Figures, Input, Memory, Order, Phase, Report, Verb, WorkerId,
+    Adopted, Exit, Figures, Input, Legacy, Memory, Order, Phase, Report, Standing, Verb, WorkerId,
 };
 
 /// Orders that one fact can call for: a few for each worker there can be.
@@ -123,7 +123,10 @@ fn rare(dice: &mut Dice, now: Instant, worker: WorkerId) -> Input {
         2 => Input::Exited { worker, exit: Exit::Unknown },
         _ => {
             let phase = dice.one_of(&phases);
-            Input::Adopted(vec![Adopted { worker, phase, since: now, delivered: 3 }; 2])
+            let recycling = None;
+            let adopted = Adopted { worker, phase, since: now, delivered: 3, recycling };
+            let (standing, generation) = (Standing::Running, 1);
+            Input::Adopted(Legacy { standing, generation, workers: vec![adopted; 2] })
         }
     }
 }

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use super::setting::{self, settling, target};
 use super::world::{Event, SECOND, World};
 use core::time::Duration;
-use lychgate::machine::pool::seam::{Adopted, Exit, Input, Phase, Standing, Verb};
+use lychgate::machine::pool::seam::{Adopted, Exit, Input, Legacy, Phase, Verb};
 use lychgate::plan::garden::Start;
 
 /// After the last start of the operator everything that fails has failed.
@@ -150,25 +150,22 @@ impl<M: Machine> World<M> {
                 phase: it.phase,
                 since: it.since,
                 delivered: it.figures.delivered,
+                recycling: None,
             })
             .collect();
         let seed = self.dice.below(1 << 16);
         self.machine = self.machine.anew(self.now, seed);
         self.is_grant_due = false;
         let standing = self.oracle.standing;
-        let mut garden = Box::new(self.garden.clone());
-        // What the operator said survives the supervisor that he said it to.
-        garden.autostart = standing != Standing::Stopped;
+        let garden = Box::new(self.garden.clone());
         self.oracle.adopted(self.now);
         self.say(|| format!("a new supervisor, {standing:?}"));
         // Until it is told of the workers, it cannot know them.
         self.is_unsettled = true;
         self.step(Input::Planned { garden, is_changed: false });
         self.is_unsettled = false;
-        self.step(Input::Adopted(workers));
-        if let Standing::Paused { limit } = standing {
-            self.step(Input::Asked(Verb::Pause { limit }));
-        }
+        let generation = view.generation;
+        self.step(Input::Adopted(Legacy { standing, generation, workers }));
         for worker in core::mem::take(&mut self.died_unseen) {
             self.step(Input::Exited { worker, exit: Exit::Unknown });
         }

@@ -11,7 +11,7 @@ impl<M: Machine> World<M> {
     pub(crate) fn obey(&mut self, order: &Order) -> Option<Input> {
         match *order {
             Order::Spawn { worker } => return Some(self.spawn(worker)),
-            Order::Admit { worker, requests_max } => {
+            Order::Admit { worker, requests_max, .. } => {
                 if self.door.is_up {
                     self.door.admit(worker, requests_max);
                     let life = self.door.life;

@@ -423,12 +423,6 @@ impl Oracle {
         self.deadlock_at = None;
         self.told = None;
         self.changed_at = now;
-        // Only what lives tells which generations there were.
-        self.generation_max = self.workers.keys().map(|worker| worker.generation).max();
-        // The new one is told again what the operator said.
-        if self.standing != Standing::Stopped {
-            self.standing = Standing::Running;
-        }
         for record in self.workers.values_mut() {
             record.ping = None;
             record.pinged_at = None;

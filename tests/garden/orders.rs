@@ -17,7 +17,7 @@ impl Oracle {
         self.require(!is_late, "after-over", || format!("{order:?} after Over"));
         match *order {
             Order::Spawn { worker } => self.spawn(worker),
-            Order::Admit { worker, requests_max } => self.admit(worker, requests_max),
+            Order::Admit { worker, requests_max, .. } => self.admit(worker, requests_max),
             Order::Retire { worker } => self.retire(worker),
             Order::Dismiss { worker } => self.dismiss(worker),
             Order::Terminate { worker } => self.terminate(worker),

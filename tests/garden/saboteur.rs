@@ -267,7 +267,7 @@ impl Saboteur {
         };
         match (self.wrong, input) {
             (Wrong::EarlyAdmit, Input::Spawned { worker }) if self.is_time() => {
-                out.push(Order::Admit { worker: *worker, requests_max: 0 });
+                out.push(Order::Admit { worker: *worker, requests_max: 0, delivered: 0 });
             }
             (Wrong::DipAtReady, Input::Ready { worker })
             | (Wrong::DipAtStart, Input::Spawned { worker }) => {

@@ -30,5 +30,6 @@ mod routing;
 mod sim;
 mod steady;
 mod strict;
+mod succession;
 mod tidy;
 mod tunnel;

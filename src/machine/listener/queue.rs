@@ -217,7 +217,7 @@ impl Listener {
         }
         let upstream = self.upstreams.view(slot);
         let Some(entrance) = &upstream.entrance else { return };
-        if entrance.gate.waiting() > 0 && entrance.gate.wants() {
+        if entrance.gate.is_short(now) && entrance.gate.wants() {
             out.effects.push(Effect::Want { pool: upstream.pool.name.clone() });
         }
     }

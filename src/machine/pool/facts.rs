@@ -1,7 +1,9 @@
 //! What facts about workers and listener change.
 
-use super::life::{Life, tell};
-use super::seam::{Adopted, Exit, Failure, Input, Order, Phase, Report, Trigger, WorkerId};
+use super::life::{Life, Mode, tell};
+use super::seam::{
+    Exit, Failure, Input, Legacy, Order, Phase, Report, Standing, Trigger, WorkerId,
+};
 use super::settle::KILL_LIMIT;
 use super::worker::Worker;
 use crate::base::time::Instant;
@@ -163,9 +165,16 @@ impl Life {
         }
     }
 
-    pub(super) fn adopt(&mut self, now: Instant, workers: &[Adopted], out: &mut Vec<Order>) {
+    pub(super) fn adopt(&mut self, now: Instant, legacy: &Legacy, out: &mut Vec<Order>) {
+        self.mode = match legacy.standing {
+            Standing::Running | Standing::Replacing => Mode::Running,
+            Standing::Paused { limit } => Mode::Paused { limit },
+            Standing::Stopped => Mode::Stopped,
+            Standing::Tripped => Mode::Tripped,
+        };
+        self.generation = self.generation.max(legacy.generation);
         self.slots.clear();
-        for old in workers {
+        for old in &legacy.workers {
             if self.workers.contains_key(&old.worker) {
                 continue;
             }

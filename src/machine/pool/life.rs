@@ -105,7 +105,7 @@ impl Life {
             Input::Released => self.outdate(now, out),
             Input::Asked(verb) => self.asked(verb, out),
             Input::ListenerCame => self.listener_came(now, out),
-            Input::Adopted(workers) => self.adopt(now, &workers, out),
+            Input::Adopted(legacy) => self.adopt(now, &legacy, out),
             Input::Woken => {}
             Input::Spawned { worker }
             | Input::Ready { worker }
@@ -213,6 +213,7 @@ impl Life {
     pub(super) fn view(&self, now: Instant) -> View {
         View {
             standing: self.standing(),
+            generation: self.generation,
             workers: self.workers.iter().map(|(id, it)| it.view(*id)).collect(),
             waiting: self.waiting,
             failures: self.guard.count(now, &self.garden.rapid_fail),

@@ -86,6 +86,7 @@ impl Pool {
             Some(life) => life.view(now),
             None => View {
                 standing: Standing::Stopped,
+                generation: 0,
                 workers: Vec::new(),
                 waiting: 0,
                 failures: 0,

@@ -199,13 +199,22 @@ pub enum Input {
     /// A listener that knows nothing serves (again): every serving worker is to be admitted anew.
     ListenerCame,
     /// From an earlier supervisor, before anything else about the pool but `Planned`.
-    Adopted(Vec<Adopted>),
+    Adopted(Legacy),
     /// The whole server ends: no starts; what drains is to be ended by `deadline`.
     Ending {
         deadline: Instant,
     },
     /// Nothing but time passed.
     Woken,
+}
+
+/// What an earlier supervisor left of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Legacy {
+    pub standing: Standing,
+    /// The highest that a worker ever had.
+    pub generation: u32,
+    pub workers: Vec<Adopted>,
 }
 
 /// A worker that an earlier supervisor left.
@@ -217,6 +226,8 @@ pub struct Adopted {
     pub since: Instant,
     /// Requests that it had been given when the listener counted last.
     pub delivered: u64,
+    /// It was being replaced for this reason.
+    pub recycling: Option<Trigger>,
 }
 
 /// What to do.
@@ -232,6 +243,8 @@ pub enum Order {
     Admit {
         worker: WorkerId,
         requests_max: u64,
+        /// What it was given before.
+        delivered: u64,
     },
     /// Tell the listener to give it nothing more; `Emptied` follows.
     Retire {
@@ -288,6 +301,8 @@ pub struct WorkerView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     pub standing: Standing,
+    /// The highest that a worker ever had.
+    pub generation: u32,
     /// By slot, then generation.
     pub workers: Vec<WorkerView>,
     pub waiting: u32,

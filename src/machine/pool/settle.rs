@@ -95,7 +95,8 @@ impl Life {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.enter(now, Phase::Admitted, now + ADMIT_LIMIT);
         worker.has_place = true;
-        out.push(Order::Admit { worker: id, requests_max: worker.requests_max });
+        let (requests_max, delivered) = (worker.requests_max, worker.figures.delivered);
+        out.push(Order::Admit { worker: id, requests_max, delivered });
     }
 
     /// It takes nothing new; by `leave_by` it is to be gone.

@@ -6,7 +6,7 @@ use crate::plan::garden::{Start, Trigger};
 use crate::plan::{Bind, Command, Garden};
 use alloc::boxed::Box;
 use core::time::Duration;
-use seam::{Adopted, Exit, Failure, Figures, Memory, Phase, Report, Verb, WorkerId};
+use seam::{Adopted, Exit, Failure, Figures, Legacy, Memory, Phase, Report, Verb, WorkerId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -344,8 +344,8 @@ fn a_new_listener_is_told_everything_again() {
         orders,
         [
             Order::Stand { standing, may_grow },
-            Order::Admit { worker: id(0, 1), requests_max: 0 },
-            Order::Admit { worker: id(1, 2), requests_max: 0 },
+            Order::Admit { worker: id(0, 1), requests_max: 0, delivered: 0 },
+            Order::Admit { worker: id(1, 2), requests_max: 0, delivered: 0 },
         ]
     );
 }
@@ -362,15 +362,56 @@ fn what_an_earlier_supervisor_left_goes_on() {
         phase,
         since: Instant(0),
         delivered: 0,
+        recycling: None,
     };
     let workers = (0..).zip(phases).map(adopted).collect();
+    let legacy = Legacy { standing: Standing::Running, generation: 0, workers };
     out.clear();
-    pool.step(Instant(0), Input::Adopted(workers), &mut out);
+    pool.step(Instant(0), Input::Adopted(legacy), &mut out);
     assert_eq!(out[0], Order::Kill { worker: id(1, 11) }, "nobody watches its start any more");
     out.clear();
     pool.step(Instant(0), Input::MayStart, &mut out);
     assert_eq!(spawned(&out), Some(id(1, 14)), "generations go on");
     assert_eq!(pool.alive(), 4);
+}
+
+#[test]
+fn a_pool_is_what_it_was_under_an_earlier_supervisor() {
+    let adopt = |standing, autostart, workers| {
+        let (mut pool, mut out) = (Pool::new(Instant(0), 1), Vec::new());
+        let mut garden = Box::new(garden(1, Start::Always));
+        garden.autostart = autostart;
+        pool.step(Instant(0), Input::Planned { garden, is_changed: false }, &mut out);
+        let legacy = Legacy { standing, generation: 7, workers };
+        out.clear();
+        pool.step(Instant(0), Input::Adopted(legacy), &mut out);
+        (pool, out)
+    };
+    for standing in [Standing::Stopped, Standing::Tripped] {
+        let (mut pool, out) = adopt(standing, true, Vec::new());
+        assert_eq!(out, [Order::Stand { standing, may_grow: false }]);
+        assert!(!pool.wants_start(Instant(0)));
+        pool.step(Instant(0), Input::Asked(Verb::Start), &mut Vec::new());
+        let mut out = Vec::new();
+        pool.step(Instant(0), Input::MayStart, &mut out);
+        assert_eq!(spawned(&out), Some(id(0, 8)), "nobody has a generation of before");
+        assert_eq!(pool.view(Instant(0)).generation, 8);
+    }
+    let paused = Standing::Paused { limit: 3 };
+    assert_eq!(adopt(paused, true, Vec::new()).0.view(Instant(0)).standing, paused);
+    // Started by the operator, whatever the configuration says of the beginning.
+    let recycling = Some(Trigger::Demand);
+    let (worker, phase) = (id(0, 5), Phase::Serving);
+    let adopted = Adopted { worker, phase, since: Instant(0), delivered: 9, recycling };
+    let (mut pool, out) = adopt(Standing::Running, false, vec![adopted]);
+    assert!(!out.contains(&Order::Retire { worker }), "{out:?}");
+    let mut out = Vec::new();
+    pool.step(Instant(0), Input::MayStart, &mut out);
+    assert_eq!(spawned(&out), Some(id(0, 8)), "what was begun goes on: {out:?}");
+    // A listener that is new to all goes on counting, too.
+    out.clear();
+    pool.step(Instant(0), Input::ListenerCame, &mut out);
+    assert!(out.contains(&Order::Admit { worker, requests_max: 0, delivered: 9 }), "{out:?}");
 }
 
 #[test]

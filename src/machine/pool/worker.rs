@@ -68,6 +68,7 @@ impl Worker {
             phase => phase,
         };
         worker.has_place = !matches!(old.phase, Phase::Starting | Phase::Orphaned);
+        worker.recycling = old.recycling;
         worker.is_told = old.phase == Phase::Orphaned;
         if worker.is_serving() {
             worker.served_since = Some(now);

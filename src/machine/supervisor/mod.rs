@@ -167,7 +167,7 @@ impl Supervisor {
         for member in self.pools.values_mut() {
             member.is_wanted = false;
         }
-        for PoolPlan { id, garden, is_changed, adopted } in plans {
+        for PoolPlan { id, garden, is_changed, legacy } in plans {
             let is_new = !self.pools.contains_key(&id);
             let seed = self.prng.draw();
             let member = self.pools.entry(id).or_insert_with(|| Member {
@@ -177,8 +177,8 @@ impl Supervisor {
             });
             member.is_wanted = true;
             self.feed(now, id, pool::Input::Planned { garden, is_changed }, out);
-            if is_new && !adopted.is_empty() {
-                self.feed(now, id, pool::Input::Adopted(adopted), out);
+            if let Some(legacy) = legacy.filter(|_| is_new) {
+                self.feed(now, id, pool::Input::Adopted(legacy), out);
             }
         }
         let unwanted: Vec<PoolId> =

@@ -1,7 +1,7 @@
 //! What the supervisor's machine hears and orders: the listener process, and the pools with what
 //! is theirs passed through.
 
-use crate::machine::pool::seam::{self as pool, Adopted};
+use crate::machine::pool::seam::{self as pool, Legacy};
 use crate::plan::Garden;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ pub struct PoolPlan {
     /// Workers were started in a way that no longer holds.
     pub is_changed: bool,
     /// What an earlier supervisor left of the pool; heeded in the first plan that names it.
-    pub adopted: Vec<Adopted>,
+    pub legacy: Option<Legacy>,
 }
 
 /// What happened.

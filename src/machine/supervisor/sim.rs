@@ -117,7 +117,7 @@ impl World {
             let garden = Box::new(self.plan[&id].clone());
             self.known.entry(id).or_default();
             let is_changed = choice == 1;
-            pools.push(PoolPlan { id, garden, is_changed, adopted: Vec::new() });
+            pools.push(PoolPlan { id, garden, is_changed, legacy: None });
             let after = self.ms(4_000);
             self.schedule(after, Event::Wanted(id));
         }
@@ -432,12 +432,7 @@ fn keepers(count: u32) -> Vec<PoolPlan> {
     let plan = |id| {
         let mut garden = garden(&mut Prng::new(1));
         (garden.workers, garden.start) = (1, Start::Always);
-        PoolPlan {
-            id: PoolId(id),
-            garden: Box::new(garden),
-            is_changed: false,
-            adopted: Vec::new(),
-        }
+        PoolPlan { id: PoolId(id), garden: Box::new(garden), is_changed: false, legacy: None }
     };
     (0..count).map(plan).collect()
 }
@@ -488,7 +483,9 @@ fn an_adopted_listener_is_neither_started_nor_told_of_its_workers_again() {
     let mut pools = keepers(1);
     let worker = WorkerId { slot: 0, generation: 7 };
     let (phase, since, delivered) = (pool::Phase::Serving, Instant(0), 3);
-    pools[0].adopted.push(pool::Adopted { worker, phase, since, delivered });
+    let adopted = pool::Adopted { worker, phase, since, delivered, recycling: None };
+    let (standing, generation) = (pool::Standing::Running, 7);
+    pools[0].legacy = Some(pool::Legacy { standing, generation, workers: vec![adopted] });
     let plan = Input::Planned { pools, workers_max: 6, shutdown_limit: SHUTDOWN_LIMIT };
     machine.step(Instant(0), plan, &mut out);
     let is_stand =

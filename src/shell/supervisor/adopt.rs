@@ -52,6 +52,14 @@ pub fn output_name(pool: &str, worker: WorkerId) -> String {
     format!("output/{pool}/{}/{}", worker.slot, worker.generation)
 }
 
+/// Whose output is left under this name.
+pub fn output_of(name: &str) -> Option<(String, WorkerId)> {
+    let mut parts = name.strip_prefix("output/")?.rsplitn(3, '/');
+    let generation = parts.next()?.parse().ok()?;
+    let slot = parts.next()?.parse().ok()?;
+    Some((parts.next()?.to_owned(), WorkerId { slot, generation }))
+}
+
 /// Takes over the listener that waits at `heir`; `None` when there is none, or none that answers:
 /// then it is killed if `mark` tells which process it is.
 pub fn listener(heir: &Path, mark: Option<Mark>) -> Option<Inheritance> {
@@ -301,6 +309,8 @@ mod tests {
             found.sockets.iter().map(|it| (it.door, it.thread, it.address.as_str())).collect();
         assert_eq!(sockets, [(2, 0, "[::1]:80"), (2, 1, "[::1]:80")]);
         assert_eq!(found.kept["output/shop/1/7"].len(), 3);
+        assert_eq!(output_of(&name), Some(("shop".to_owned(), worker)));
+        assert_eq!([output_of("heir"), output_of("output/shop/1/-7")], [None, None]);
     }
 
     #[test]
@@ -358,6 +368,7 @@ mod tests {
                 phase,
                 since,
                 delivered,
+                recycling: None,
                 address,
             });
         }

@@ -22,12 +22,11 @@ impl Supervisor {
         let name = pool.name.clone();
         match *order {
             Order::Spawn { worker } => self.spawn(now, id, worker),
-            Order::Admit { worker, requests_max } => {
+            Order::Admit { worker, requests_max, delivered } => {
                 let slots = pool.garden.slots;
                 let Some(it) = pool.workers.get(&worker) else { return };
                 let address = it.address.to_string();
                 let worker = named(worker);
-                let delivered = 0;
                 self.tell(
                     &ToListener::Admit {
                         pool: name,
@@ -117,6 +116,10 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, now: Instant, id: PoolId, worker: WorkerId) {
+        if !self.paper.is_begun() {
+            // A successor must know that there is something to look for.
+            self.write_now(now);
+        }
         let input = match self.start_worker(now, id, worker) {
             Ok(()) => {
                 self.write_now(now);

@@ -130,7 +130,7 @@ fn who_listens(address: &Address, leader: i32) -> Listening {
 }
 
 /// What stands in the environment of this worker, and of nobody else's.
-fn marks(pool: &str, worker: WorkerId, notices: &Path) -> [(String, String); 4] {
+pub(super) fn marks(pool: &str, worker: WorkerId, notices: &Path) -> [(String, String); 4] {
     [
         ("LYCHGATE_POOL", pool.to_owned()),
         ("LYCHGATE_SLOT", worker.slot.to_string()),

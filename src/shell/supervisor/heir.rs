@@ -1,70 +1,63 @@
 //! Being the successor of a supervisor that died: its listener, its doors and its workers become
 //! ours, and the configuration is then applied as a reload is.
 
-use super::adopt::{self, Inheritance, output_name};
+use super::adopt::{self, Inheritance, output_name, output_of};
 use super::garden::Pool;
 use super::home::Home;
 use super::listener::{Listener, named};
-use super::state::{Life, PoolState, State, Stood};
+use super::state::{Life, PoolState, State};
+use super::strays::{self, Leaver};
 use super::worker::{Stream, Worker};
 use super::{Supervisor, reload};
-use crate::machine::pool::seam::{Adopted, Input as PoolInput, Verb};
-use crate::machine::supervisor::seam::{Input, PoolId};
+use crate::machine::pool::seam::{self as pool, Phase, Standing, WorkerId};
+use crate::machine::supervisor::seam::Input;
 use crate::shell::control::ToListener;
-use std::collections::BTreeMap;
+use crate::sys::clock;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 /// What an earlier supervisor left, until the plan says what becomes of it.
 #[derive(Debug, Default)]
 pub(super) struct Estate {
-    /// By name of the pool.
+    /// By name.
     pools: BTreeMap<String, PoolState>,
     kept: BTreeMap<String, Vec<OwnedFd>>,
+    /// Whom the listener may know and nobody takes over.
+    lost: BTreeSet<(String, WorkerId)>,
 }
 
 /// What a pool was when its earlier supervisor died.
 #[derive(Debug, Default)]
 pub(super) struct Legacy {
-    pub(super) adopted: Vec<Adopted>,
-    verb: Option<Verb>,
-    is_changed: bool,
+    /// For the pool's machine.
+    pub(super) machine: Option<pool::Legacy>,
+    /// Its workers were started in a way that no longer holds.
+    pub(super) is_changed: bool,
 }
 
 impl Estate {
     /// What is left of an earlier supervisor: its listener, if that serves on, and all else. What
     /// cannot be taken over is ended.
-    pub(super) fn find(home: &Home) -> (Option<State>, Option<Inheritance>, Self) {
+    pub(super) fn find(home: &mut Home) -> (Option<State>, Option<Inheritance>, Self) {
+        let was_left = home.state().exists();
         let state = State::load(&home.state());
         let mark = state.as_ref().and_then(|state| state.listener);
-        let inheritance = adopt::listener(&home.heir(), mark);
-        match (state, inheritance) {
-            (state, Some(mut inheritance)) => {
-                let kept = std::mem::take(&mut inheritance.kept);
-                let pools = state.as_ref().map(|state| state.pools.clone()).unwrap_or_default();
-                (state, Some(inheritance), Self { pools, kept })
-            }
-            (state, None) => {
-                if let Some(state) = &state {
-                    adopt::end_workers(state);
-                }
-                home.clean();
-                (state, None, Self::default())
-            }
+        let mut inheritance = adopt::listener(&home.heir(), mark);
+        if inheritance.is_some() || was_left {
+            strays::end(&home.notices(), state.as_ref(), inheritance.is_some());
         }
-    }
-
-    /// Ends the workers of pools that the configuration does not have any more.
-    pub(super) fn end_rest(&mut self) {
-        for (name, state) in std::mem::take(&mut self.pools) {
-            for (worker, child) in adopt::workers(&state) {
-                let pid = child.pid();
-                tracing::warn!("pool {name}: it is no more; its process {pid} is told to end");
-                if let Err(error) = child.terminate() {
-                    tracing::error!("pool {name}: ending process {}: {error}", worker.mark.pid);
-                }
+        let Some(inherited) = &mut inheritance else {
+            if let Some(state) = &state {
+                adopt::end_workers(state);
             }
-        }
-        self.kept.clear();
+            home.clean();
+            return (state, None, Self::default());
+        };
+        home.leave();
+        let kept = std::mem::take(&mut inherited.kept);
+        let lost = kept.keys().filter_map(|name| output_of(name)).collect();
+        let pools = state.as_ref().map(|state| state.pools.clone()).unwrap_or_default();
+        (state, inheritance, Self { pools, kept, lost })
     }
 
     /// Hands its workers over to a pool that comes into being.
@@ -73,16 +66,16 @@ impl Estate {
         pool: &mut Pool,
         groups: Option<&crate::sys::cgroup::Estate>,
     ) -> Legacy {
-        let Some(state) = self.pools.remove(&pool.name) else { return Legacy::default() };
-        let mut legacy = Legacy {
-            verb: match state.standing {
-                Stood::Running => None,
-                Stood::Stopped | Stood::Tripped => Some(Verb::Stop),
-                Stood::Paused { limit } => Some(Verb::Pause { limit }),
-            },
-            is_changed: state.command != reload::fingerprint(&pool.garden.command),
-            ..Legacy::default()
+        let known = self.lost.iter().filter(|(name, _)| *name == pool.name);
+        let highest = known.map(|(_, worker)| worker.generation).max();
+        let Some(state) = self.pools.remove(&pool.name) else {
+            let standing =
+                if pool.garden.autostart { Standing::Running } else { Standing::Stopped };
+            let workers = Vec::new();
+            let machine = highest.map(|generation| pool::Legacy { standing, generation, workers });
+            return Legacy { machine, is_changed: false };
         };
+        let mut workers = Vec::new();
         for (left, child) in adopt::workers(&state) {
             let Some(address) = left.address() else { continue };
             let id = left.id();
@@ -95,22 +88,44 @@ impl Estate {
                 id.slot,
                 child.pid()
             );
-            legacy.adopted.push(left.adopted());
+            let adopted = left.adopted();
+            // Of one that starts, or was let go, the listener is to know nothing.
+            if !matches!(adopted.phase, Phase::Starting | Phase::Orphaned) {
+                self.lost.remove(&(pool.name.clone(), id));
+            }
+            workers.push(adopted);
             pool.workers.insert(id, Worker::adopted(id, child, address, streams, group));
         }
+        let is_changed =
+            state.command != reload::fingerprint(&pool.garden.command) && !workers.is_empty();
+        let standing = state.standing.into();
+        let generation = state.generation.max(highest.unwrap_or(0));
+        pool.trouble.why.clone_from(&state.why);
         pool.past = state;
-        legacy
+        Legacy { machine: Some(pool::Legacy { standing, generation, workers }), is_changed }
     }
 }
 
 impl Supervisor {
-    /// After the plan: what else the pool was.
-    pub(super) fn pass_on(&mut self, pool: PoolId, legacy: &Legacy) {
-        let verb = legacy.verb.map(PoolInput::Asked);
-        let changed = legacy.is_changed.then_some(PoolInput::Released);
-        for input in verb.into_iter().chain(changed.filter(|_| !legacy.adopted.is_empty())) {
-            self.inputs.push_back(Input::Pool { pool, input });
+    /// After the first plan: workers of pools that the configuration does not have any more are to
+    /// end.
+    pub(super) fn end_rest(&mut self) {
+        let kill_at = clock::now() + self.loaded.plan.server.shutdown_limit;
+        for (pool, state) in std::mem::take(&mut self.legacy.pools) {
+            for (left, child) in adopt::workers(&state) {
+                let (worker, pid) = (left.id(), child.pid());
+                if Phase::from(left.phase) == Phase::Orphaned {
+                    tracing::warn!("pool {pool}: it is no more; its orphan {pid} is left");
+                    continue;
+                }
+                tracing::warn!("pool {pool}: it is no more; its process {pid} is told to end");
+                if let Err(error) = child.terminate() {
+                    tracing::error!("pool {pool}: ending process {pid}: {error}");
+                }
+                self.leavers.add(Leaver { pool: pool.clone(), worker, child, kill_at });
+            }
         }
+        self.legacy.kept.clear();
     }
 
     /// The listener serves on; it is told what is new.
@@ -132,6 +147,9 @@ impl Supervisor {
         let doors = self.plan_doors.clone();
         self.tell_open(&doors);
         self.leave_heir();
+        for (pool, worker) in std::mem::take(&mut self.legacy.lost) {
+            self.tell(&ToListener::Dismiss { pool, worker: named(worker) }, Vec::new());
+        }
         self.admit_again();
     }
 

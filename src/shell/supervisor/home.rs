@@ -20,6 +20,8 @@ const NAME_SIZE_MAX: usize = 16;
 pub(super) struct Home {
     folder: PathBuf,
     control: PathBuf,
+    /// For a next supervisor, should this one not come to its own end.
+    is_left: bool,
     /// Free again when this process ends, however it ends (flock(2)).
     _lock: Flock<File>,
 }
@@ -35,7 +37,7 @@ impl Home {
         };
         make(&folder)?;
         let lock = lock(&folder)?;
-        let home = Self { folder, control, _lock: lock };
+        let home = Self { folder, control, is_left: false, _lock: lock };
         let sockets = home.sockets();
         if sockets.as_os_str().len() + 1 + NUMBERS_SIZE_MAX > UNIX_PATH_MAX {
             return Err(format!(
@@ -78,6 +80,16 @@ impl Home {
         sockets.join(file).to_string_lossy().into_owned()
     }
 
+    /// From now on what is in it stays, unless it is taken back.
+    pub(super) fn leave(&mut self) {
+        self.is_left = true;
+    }
+
+    /// Nothing is left that a next supervisor could take over.
+    pub(super) fn take_back(&mut self) {
+        self.is_left = false;
+    }
+
     /// Removes what an earlier supervisor left, when nothing of it is taken over.
     pub(super) fn clean(&self) {
         for path in [self.heir(), self.state(), self.notices()] {
@@ -96,6 +108,9 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         // Holds sockets that nobody listens on any more. What remains is seen by the operator.
         self.clean();
         let _ = std::fs::remove_dir(self.sockets());
@@ -206,7 +221,7 @@ mod tests {
     fn it_is_made_locked_and_cleaned() {
         let parent = tempfile::tempdir().unwrap();
         let control = parent.path().join("a/b/control.sock");
-        let home = Home::open(&control, None).unwrap();
+        let mut home = Home::open(&control, None).unwrap();
         let folder = parent.path().join("a/b");
         assert_eq!((mode(&folder), mode(&folder.join("apps"))), (0o711, 0o711));
         let taken = Home::open(&control, None).unwrap_err();
@@ -221,6 +236,12 @@ mod tests {
         for left in [Path::new(&path), &home.heir(), &home.state(), &home.notices()] {
             std::fs::write(left, "").unwrap();
         }
+        home.leave();
+        drop(home);
+        let mut home = Home::open(&control, None).unwrap();
+        assert!(home.heir().exists() && home.state().exists());
+        home.leave();
+        home.take_back();
         drop(home);
         let left: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
         assert_eq!(left.iter().map(std::fs::DirEntry::file_name).collect::<Vec<_>>(), ["lock"]);

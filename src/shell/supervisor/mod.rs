@@ -28,6 +28,7 @@ mod save;
 pub mod schedule;
 mod start;
 pub mod state;
+mod strays;
 pub mod tail;
 pub mod texts;
 mod verbs;
@@ -63,6 +64,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use strays::Leavers;
 use worker::Told;
 
 /// Where the configuration comes from.
@@ -114,6 +116,8 @@ struct Supervisor {
     paper: Paper,
     /// Of an earlier supervisor, until the first plan.
     legacy: heir::Estate,
+    /// Of its pools that are no more.
+    leavers: Leavers,
     /// Its listener and the way to it, and the engine of that.
     inheritance: Option<(Child, Channel, String)>,
     /// Where each worker gets a control group of its own.
@@ -169,6 +173,8 @@ pub fn run(
         let now = clock::now();
         supervisor.settle(now);
         if let Some(outcome) = supervisor.outcome {
+            supervisor.end_leavers(Instant::NEVER);
+            supervisor.home.take_back();
             return conclude(outcome);
         }
         supervisor.turn(now, &mut ready)?;
@@ -224,6 +230,7 @@ impl Supervisor {
             self.actions.step(now);
         }
         self.operator.lists.expire(now);
+        self.end_leavers(now);
         Ok(())
     }
 
@@ -237,6 +244,7 @@ impl Supervisor {
             self.next_round(),
             self.paper.deadline(),
             self.actions.deadline(),
+            self.leavers.deadline(),
         ];
         own.into_iter().chain(asked).fold(Instant::NEVER, Instant::min)
     }

@@ -4,6 +4,7 @@ use super::garden::Pool;
 use super::heir::Legacy;
 use super::{Origin, Supervisor, start};
 use crate::base::limits;
+use crate::machine::pool::seam::Input as PoolInput;
 use crate::machine::supervisor::seam::{Input, PoolId, PoolPlan};
 use crate::plan::diff::{self, Change};
 use crate::plan::{AccessLog, Command, Garden, Plan, Source};
@@ -90,7 +91,7 @@ impl Supervisor {
             pool.is_planned = false;
         }
         let mut plans = Vec::new();
-        let mut legacies = Vec::new();
+        let mut outdated = Vec::new();
         for (name, mut garden) in gardens(&self.loaded.plan) {
             if garden.workers == 0 {
                 garden.workers = start::available_cpus()
@@ -120,17 +121,19 @@ impl Supervisor {
             if known.is_none() {
                 legacy = self.legacy.inherit(pool, self.estate.as_ref());
             }
-            let adopted = legacy.adopted.clone();
-            legacies.push((id, legacy));
-            plans.push(PoolPlan { id, garden: garden_told, is_changed, adopted });
+            if legacy.is_changed {
+                outdated.push(id);
+            }
+            let legacy = legacy.machine;
+            plans.push(PoolPlan { id, garden: garden_told, is_changed, legacy });
         }
         let server = &self.loaded.plan.server;
         let (workers_max, shutdown_limit) = (server.workers_max, server.shutdown_limit);
         self.inputs.push_back(Input::Planned { pools: plans, workers_max, shutdown_limit });
-        for (id, legacy) in legacies {
-            self.pass_on(id, &legacy);
+        for pool in outdated {
+            self.inputs.push_back(Input::Pool { pool, input: PoolInput::Released });
         }
-        self.legacy.end_rest();
+        self.end_rest();
         self.report_invalid();
     }
 

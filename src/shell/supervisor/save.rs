@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Between two changes written down: what changed in it is lost with a supervisor that is killed.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// After it could not be written.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// What is on paper, and when it is looked at again.
 #[derive(Debug)]
 pub(super) struct Paper {
@@ -22,6 +25,10 @@ pub(super) struct Paper {
 impl Paper {
     pub(super) fn new() -> Self {
         Self { written: None, due: Instant(0) }
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.written.is_some()
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -56,6 +63,7 @@ impl Supervisor {
                     "writing {}: {error}. A supervisor after this one cannot take over",
                     path.display()
                 );
+                self.paper.due = now + RETRY;
             }
         }
     }
@@ -74,7 +82,7 @@ impl Supervisor {
         for (id, pool) in &self.pools {
             let Some(view) = self.machine.view(*id, now) else { continue };
             let workers = view.workers.iter().filter_map(|shown| {
-                let WorkerView { worker, phase, since, figures, .. } = *shown;
+                let WorkerView { worker, phase, since, figures, recycling, .. } = *shown;
                 let it = pool.workers.get(&worker)?;
                 Some(WorkerState {
                     slot: worker.slot,
@@ -83,11 +91,14 @@ impl Supervisor {
                     phase: phase.into(),
                     since: since.0,
                     delivered: figures.delivered,
+                    recycling: recycling.map(|trigger| trigger.word().to_owned()),
                     address: it.address.to_string(),
                 })
             });
             let kept = PoolState {
                 standing: view.standing.into(),
+                generation: view.generation,
+                why: pool.trouble.why.clone(),
                 starts: pool.past.starts + view.starts_total,
                 recycles: pool.past.recycles + view.recycles_total,
                 failures: pool.past.failures + view.failures_total,

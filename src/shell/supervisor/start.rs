@@ -8,6 +8,7 @@ use super::home::Home;
 use super::measure::Scales;
 use super::operator::Operator;
 use super::save::Paper;
+use super::strays::Leavers;
 use super::{Origin, Supervisor, schedule};
 use crate::base::time::Instant;
 use crate::machine::supervisor::Supervisor as Machine;
@@ -57,8 +58,8 @@ impl Supervisor {
         let text = seal(&loaded.text)?;
         let fresh =
             AffinityKey::fresh().map_err(|error| format!("making a key for cookies: {error}"))?;
-        let home = Home::open(&control, identity.as_ref())?;
-        let (state, mut inheritance, legacy) = Legacies::find(&home);
+        let mut home = Home::open(&control, identity.as_ref())?;
+        let (state, mut inheritance, legacy) = Legacies::find(&mut home);
         let notices = Notices::bind(&home.notices())
             .map_err(|error| format!("making {}: {error}", home.notices().display()))?;
         let journal = Journal::at(Path::new(journal::PATH)).unwrap_or_else(|error| {
@@ -97,6 +98,7 @@ impl Supervisor {
                 return Err(why);
             }
         };
+        home.leave();
         let revision = inheritance.as_ref().map_or(1, |all| all.revision + 1);
         let inheritance = inheritance.map(|all| (all.listener, all.channel, engine));
         for door in &plan_doors {
@@ -112,6 +114,7 @@ impl Supervisor {
             text,
             revision,
             legacy,
+            leavers: Leavers::default(),
             inheritance,
             plan_doors,
             threads: doors.threads(),

@@ -5,8 +5,9 @@
 use crate::base::address::Address;
 use crate::base::limits::{POOLS_MAX, UNIX_PATH_MAX};
 use crate::base::time::Instant;
-use crate::machine::pool::seam::{Adopted, Phase, Standing, WorkerId};
+use crate::machine::pool::seam::{Adopted, Phase, Standing, Trigger, WorkerId};
 use crate::shell::control::{AffinityKey, parse_address};
+use crate::sys::process::start_ticks;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,8 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 pub struct State {
     version: u32,
     boot: String,
+    /// When the supervisor that writes was started.
+    pub since: u64,
     pub listener: Option<Mark>,
     /// Of the listener.
     pub engine: String,
@@ -49,6 +52,10 @@ pub struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolState {
     pub standing: Stood,
+    /// The highest that a worker ever had.
+    pub generation: u32,
+    /// Why its last worker failed.
+    pub why: String,
     pub starts: u64,
     pub recycles: u64,
     pub failures: u64,
@@ -80,6 +87,8 @@ pub struct WorkerState {
     /// When it was started, in nanoseconds of the monotonic clock.
     pub since: u64,
     pub delivered: u64,
+    /// It is being replaced for this reason ([`Trigger::word`]).
+    pub recycling: Option<String>,
     /// As an address is written in a configuration.
     pub address: String,
 }
@@ -103,6 +112,7 @@ impl State {
         Ok(Self {
             version: VERSION,
             boot: boot()?,
+            since: start_ticks(std::process::id().cast_signed())?,
             listener: None,
             engine: String::new(),
             revision: 0,
@@ -214,11 +224,24 @@ impl WorkerState {
 
     /// For the pool's machine.
     pub fn adopted(&self) -> Adopted {
+        let word = self.recycling.as_deref();
         Adopted {
+            recycling: Trigger::ALL.into_iter().find(|trigger| Some(trigger.word()) == word),
             worker: self.id(),
             phase: self.phase.into(),
             since: Instant(self.since),
             delivered: self.delivered,
+        }
+    }
+}
+
+impl From<Stood> for Standing {
+    fn from(stood: Stood) -> Self {
+        match stood {
+            Stood::Running => Self::Running,
+            Stood::Paused { limit } => Self::Paused { limit },
+            Stood::Stopped => Self::Stopped,
+            Stood::Tripped => Self::Tripped,
         }
     }
 }
@@ -293,6 +316,7 @@ mod tests {
             phase: Life::Serving,
             since: 123,
             delivered: 45,
+            recycling: Some("at".into()),
             address: "unix:/run/lychgate/apps/shop-1-1-9".into(),
         };
         let orphan = WorkerState {
@@ -304,8 +328,16 @@ mod tests {
         };
         let standing = Standing::Paused { limit: 5 }.into();
         let workers = vec![worker, orphan];
-        let pool =
-            PoolState { standing, starts: 12, recycles: 3, failures: 1, command: 7, workers };
+        let pool = PoolState {
+            standing,
+            generation: 11,
+            why: "it is silent".into(),
+            starts: 12,
+            recycles: 3,
+            failures: 1,
+            command: 7,
+            workers,
+        };
         state.pools.insert("shop".into(), pool);
         state
     }
@@ -323,8 +355,8 @@ mod tests {
         assert_eq!(loaded, state);
         let adopted = loaded.pools["shop"].workers[0].adopted();
         assert_eq!(
-            (adopted.phase, adopted.since, adopted.delivered),
-            (Phase::Serving, Instant(123), 45)
+            (adopted.phase, adopted.since, adopted.delivered, adopted.recycling),
+            (Phase::Serving, Instant(123), 45, Some(Trigger::At))
         );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
