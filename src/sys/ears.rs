@@ -4,7 +4,7 @@
 use super::family;
 use crate::base::address::Address;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Looked at of one process; more are not.
@@ -92,17 +92,14 @@ fn held(leader: i32) -> Held {
     let mut inodes = Vec::new();
     let mut is_part = false;
     for pid in family::members(leader) {
-        let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
-            Ok(entries) => entries,
-            Err(error) => {
-                // Else it is gone meanwhile.
-                is_part |= error.kind() == ErrorKind::PermissionDenied;
-                continue;
-            }
-        };
+        // What fails otherwise is gone meanwhile.
+        let mut note = |error: &Error| is_part |= error.kind() == ErrorKind::PermissionDenied;
+        let listed = fs::read_dir(format!("/proc/{pid}/fd")).inspect_err(&mut note);
+        let Ok(entries) = listed else { continue };
         let links = entries.flatten().take(DESCRIPTORS_MAX);
         inodes.extend(links.filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
+            // Root may list what it may not look at.
+            let target = fs::read_link(entry.path()).inspect_err(&mut note).ok()?;
             target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
         }));
     }
@@ -230,7 +227,8 @@ mod tests {
     #[test]
     fn what_may_not_be_looked_into_is_no_stranger() {
         let ears = [Ear { inode: 5, address: tcp("127.0.0.1:80") }];
-        let judge = |inodes: &[u64], is_part| Held { inodes: inodes.to_vec(), is_part }.judge(&ears);
+        let judge =
+            |inodes: &[u64], is_part| Held { inodes: inodes.to_vec(), is_part }.judge(&ears);
         assert_eq!(judge(&[3, 5], true), Whose::Family);
         assert_eq!(judge(&[3], true), Whose::Hidden);
         assert_eq!(judge(&[3], false), Whose::Stranger);

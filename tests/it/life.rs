@@ -7,6 +7,7 @@ use crate::harness::engine::{Engine, each};
 use crate::harness::gate::{Gate, PROMPT, send};
 use crate::harness::origin::{Conversation, Origin};
 use crate::harness::port::Port;
+use crate::harness::program;
 use crate::harness::recipe::Recipe;
 use crate::harness::tree;
 use nix::sys::signal::Signal;
@@ -281,6 +282,30 @@ fn the_listener_is_unprivileged() {
             assert_eq!(tree::uids(listener), tree::uids(std::process::id()));
         }
     });
+}
+
+#[test]
+fn the_capabilities_of_the_unit_are_enough() {
+    const UNIT: &str = include_str!("../../config/systemd/lychgate.service");
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root || program::find("setpriv", "capabilities").is_none() {
+        return;
+    }
+    let named = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let set = named.split_whitespace().fold("-all".to_owned(), |set, name| {
+        set + ",+" + &name.strip_prefix("CAP_").unwrap().to_lowercase()
+    });
+    // Without the last one nobody can look into a worker, and it is believed.
+    let less = set.clone() + ",-sys_ptrace";
+    for set in [set, less] {
+        let pool = "[pool.app]\ncommand = [\"{self}\", \"demo\"]\nbind = \"port\"\n\
+                    [pool.app.lifecycle]\nstartup_limit = \"5s\"\n";
+        let mut recipe = Recipe::new(Engine::Epoll).site("/", "app").text(pool);
+        recipe.capabilities = Some(set);
+        let gate = Gate::start(recipe);
+        assert_eq!(gate.get("/").status(), 200);
+        assert_eq!(gate.ask(&["recycle", "app"])["text"], "pool app recycles its workers");
+    }
 }
 
 #[test]

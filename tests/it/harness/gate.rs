@@ -243,7 +243,15 @@ type Text = Arc<Mutex<String>>;
 
 /// Starts a supervisor in a directory: itself, its log, its standard output.
 fn begin(directory: &TempDir, recipe: &Recipe) -> (Child, Text, Text) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lychgate"));
+    let program = env!("CARGO_BIN_EXE_lychgate");
+    let mut command = match &recipe.capabilities {
+        None => Command::new(program),
+        Some(set) => {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set", set, program]);
+            command
+        }
+    };
     let path = directory.path();
     command.arg("run").arg(path.join("lychgate.toml")).current_dir(path);
     command.env_remove("RUST_LOG").env("TMPDIR", path).env("XDG_RUNTIME_DIR", path);

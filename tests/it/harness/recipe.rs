@@ -17,6 +17,8 @@ pub(crate) struct Recipe {
     pub(crate) port: Port,
     /// Sent to the child beside its own environment.
     pub(crate) environment: Vec<(String, String)>,
+    /// What its capabilities are limited to, as setpriv(1) takes it; needs root.
+    pub(crate) capabilities: Option<String>,
     threads: u16,
     server: String,
     limits: String,
@@ -32,6 +34,7 @@ impl Recipe {
             ring: Ring::Allowed,
             port: Port::claim(),
             environment: Vec::new(),
+            capabilities: None,
             threads: 1,
             server: String::new(),
             limits: String::new(),
