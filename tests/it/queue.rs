@@ -168,7 +168,9 @@ fn who_waits_is_served_in_order_of_arrival() {
             wait_waiting(&gate, number + 1);
         }
         release(&gate, "go");
-        waiting.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+        for client in &mut waiting {
+            assert_eq!(client.answer().status(), 200);
+        }
         let expected: Vec<String> = (0..20).map(|number| format!("/number/{number}")).collect();
         assert_eq!(paths(&gate)[1..], expected);
     });
@@ -252,7 +254,9 @@ fn fewer_may_wait_while_a_crashed_worker_is_replaced() {
         wait_waiting(&gate, 3);
         release(&gate, "go");
         assert_eq!(held.answer().status(), 200);
-        waiting.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+        for client in &mut waiting {
+            assert_eq!(client.answer().status(), 200);
+        }
     });
 }
 
@@ -312,9 +316,9 @@ fn requests_pipelined_into_a_queue_are_answered_one_by_one_in_order() {
         let gate = recipe.start();
         let mut held = holding(&gate, "go");
         let mut client = gate.client();
-        let requests: String =
-            (0..30).map(|n| format!("GET /n/{n} HTTP/1.1\r\nHost: test\r\n\r\n")).collect();
-        client.send(&requests);
+        for n in 0..30 {
+            client.send(format!("GET /n/{n} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        }
         wait_waiting(&gate, 1);
         release(&gate, "go");
         for _ in 0..30 {
