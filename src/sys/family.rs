@@ -46,16 +46,23 @@ pub fn members(leader: i32) -> Vec<i32> {
     closure(&table(), |entry| entry.pid == leader || entry.group == leader)
 }
 
-/// What descends from a process, without itself and those that went their own way: asked of each
-/// process, so it costs no more than the family is large.
-pub fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = children_of(&pid.to_string());
-    let mut next = 0;
-    while let Some(parent) = found.get(next).filter(|_| next < FAMILY_MAX) {
-        found.extend(children_of(&parent.to_string()));
-        next += 1;
-    }
+/// What descends from a process, without itself and those that went their own way. Not by the lists
+/// of children below /proc/PID/task: looking there leaves an entry for each thread in the kernel's
+/// cache of names, and reaping a process of many threads then takes it seconds to clear.
+pub fn descendants(pid: i32, kin: &Kin) -> Vec<i32> {
+    let mut found = closure(&kin.0, |entry| entry.parent == pid);
+    found.truncate(FAMILY_MAX);
     found
+}
+
+/// Who is whose child, on the whole machine, at one moment: one look serves many questions.
+#[derive(Debug)]
+pub struct Kin(Vec<Entry>);
+
+impl Kin {
+    pub fn look() -> Self {
+        Self(table())
+    }
 }
 
 /// All processes whose environment holds each of these, and what descends from them; this process
@@ -282,8 +289,10 @@ mod tests {
         assert!(is_of(near, leader(&child)) && is_of(leader(&child), leader(&child)));
         assert!(!is_of(std::process::id().cast_signed(), leader(&child)));
         assert!(members(leader(&child)).contains(&near));
-        assert!(descendants(leader(&child)).contains(&near));
-        assert!(!descendants(leader(&child)).contains(&far) && descendants(near).is_empty());
+        let kin = Kin::look();
+        let below = descendants(leader(&child), &kin);
+        assert!(below.contains(&near) && !below.contains(&far));
+        assert!(descendants(near, &kin).is_empty());
         let marks = [("LYCHGATE_FAMILY".to_owned(), mark.clone())];
         wait_until(|| marked(&marks).contains(&far));
         assert!(marked(&[marks[0].clone(), ("LYCHGATE_FAMILY".into(), "b".into())]).is_empty());

@@ -1,7 +1,7 @@
 //! How much memory a process has, and how much there is to have: proc(5), and memory.max of
 //! control groups (version 2; cgroups(7)).
 
-use super::family;
+use super::family::{self, Kin};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,9 @@ pub fn of_process(pid: i32) -> io::Result<Usage> {
 
 /// What a process and its descendants have together: pages that they share since a fork count
 /// once, which is dearer to find out. The address space is that of the process alone.
-pub fn of_family(pid: i32) -> io::Result<Usage> {
+pub fn of_family(pid: i32, kin: &Kin) -> io::Result<Usage> {
     let alone = of_process(pid)?;
-    let descendants = family::descendants(pid);
+    let descendants = family::descendants(pid, kin);
     if descendants.is_empty() {
         return Ok(alone);
     }
@@ -151,13 +151,13 @@ mod tests {
             .unwrap();
         parent.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
         let pid = parent.id().cast_signed();
-        let (alone, family) = (of_process(pid).unwrap(), of_family(pid).unwrap());
+        let (alone, family) = (of_process(pid).unwrap(), of_family(pid, &Kin::look()).unwrap());
         let more = family.private.saturating_sub(alone.private) >> 20;
         assert!((15..30).contains(&more), "{alone:?} {family:?}");
         assert_eq!(family.virtual_size, alone.virtual_size);
         drop(parent.stdin.take());
         parent.wait().unwrap();
-        assert!(of_family(pid).is_err());
+        assert!(of_family(pid, &Kin::look()).is_err());
     }
 
     #[test]

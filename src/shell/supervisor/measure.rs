@@ -3,6 +3,7 @@
 use crate::base::time::Instant;
 use crate::machine::pool::seam::Memory;
 use crate::plan::garden::Garden;
+use crate::sys::family::Kin;
 use crate::sys::memory::{self, Usage};
 use std::path::Path;
 use std::time::Duration;
@@ -42,12 +43,12 @@ impl Scales {
 
     /// What a worker has now, with all that it started; `group` is the folder of its control group,
     /// if it has one of its own. `None`: its process has ended.
-    pub fn weigh(&self, pid: i32, group: Option<&Path>) -> Option<Memory> {
+    pub fn weigh(&self, pid: i32, group: Option<&Path>, kin: &Kin) -> Option<Memory> {
         // A group without a memory controller tells nothing.
         let all = group.and_then(|folder| memory::of_group(folder).ok());
         let usage = match all {
             Some(private) => Usage { private, ..memory::of_process(pid).ok()? },
-            None => memory::of_family(pid).ok()?,
+            None => memory::of_family(pid, kin).ok()?,
         };
         let limit = if self.limit == 0 { memory::limit() } else { self.limit };
         Some(of(usage, limit))
@@ -76,14 +77,15 @@ mod tests {
     fn rounds_are_a_period_apart_and_the_living_have_weight() {
         let mut scales = Scales::default();
         let ourselves = std::process::id().cast_signed();
-        assert!(scales.weigh(ourselves, None).unwrap().percent <= 100);
+        assert!(scales.weigh(ourselves, None, &Kin::look()).unwrap().percent <= 100);
         let start = Instant(7);
         assert!(scales.is_due(start) && !scales.is_due(start + PERIOD / 2));
         assert_eq!(scales.deadline(), start + PERIOD);
         assert!(scales.is_due(start + PERIOD));
-        let memory = scales.weigh(ourselves, Some(Path::new("/nonexistent"))).unwrap();
+        let memory =
+            scales.weigh(ourselves, Some(Path::new("/nonexistent")), &Kin::look()).unwrap();
         assert!(memory.private > 0 && memory.virtual_size > memory.private);
-        assert_eq!(scales.weigh(i32::MAX, None), None);
+        assert_eq!(scales.weigh(i32::MAX, None, &Kin::look()), None);
     }
 
     #[test]
@@ -91,7 +93,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("memory.stat"), "anon 12345\n").unwrap();
         let scales = Scales { due: Instant(0), limit: 24690 };
-        let memory = scales.weigh(std::process::id().cast_signed(), Some(folder.path())).unwrap();
+        let memory = scales
+            .weigh(std::process::id().cast_signed(), Some(folder.path()), &Kin::look())
+            .unwrap();
         assert_eq!((memory.private, memory.percent), (12345, 50));
     }
 

@@ -5,13 +5,16 @@ use super::garden::Pool;
 use super::lists::Lists;
 use super::worker::Worker;
 use crate::base::time::{Instant, millis};
-use crate::machine::pool::seam::{Input as PoolInput, Phase, Standing, View, WorkerId, WorkerView};
+use crate::machine::pool::seam::{
+    Input as PoolInput, Memory, Phase, Standing, View, WorkerId, WorkerView,
+};
 use crate::machine::supervisor::seam::{Input, PoolId};
 use crate::plan::Source;
 use crate::shell::api::{Answer, Ask, Asked};
 use crate::shell::control::ToListener;
 use crate::shell::view::{ListenerRow, Outcome, PoolRow, Status, WorkerRow};
 use crate::sys::cgroup::Group;
+use crate::sys::family::Kin;
 
 /// What operators wait for, and what they were refused.
 #[derive(Debug, Default)]
@@ -179,7 +182,7 @@ impl Supervisor {
     }
 
     fn worker_rows(&self, now: Instant, name: Option<&str>, which: Shown) -> Vec<WorkerRow> {
-        let mut rows = Vec::new();
+        let (mut rows, kin) = (Vec::new(), Kin::look());
         for (id, pool) in &self.pools {
             if name.is_some_and(|name| name != pool.name) {
                 continue;
@@ -190,7 +193,10 @@ impl Supervisor {
                 if let Some(worker) = pool.workers.get(&shown.worker)
                     && is_orphan == (which == Shown::Orphans)
                 {
-                    rows.push(self.worker_row(now, pool, worker, shown));
+                    let (pid, group) = (worker.child.pid(), worker.group.as_ref());
+                    let memory = self.scales.weigh(pid, group.map(Group::folder), &kin);
+                    let memory = memory.unwrap_or(shown.memory);
+                    rows.push(self.worker_row(now, pool, worker, shown, memory));
                 }
             }
         }
@@ -206,13 +212,10 @@ impl Supervisor {
         pool: &Pool,
         worker: &Worker,
         shown: &WorkerView,
+        memory: Memory,
     ) -> WorkerRow {
         let WorkerId { slot, generation } = worker.id;
         let pid = worker.child.pid();
-        let memory = self
-            .scales
-            .weigh(pid, worker.group.as_ref().map(Group::folder))
-            .unwrap_or(shown.memory);
         let reason = match shown.recycling {
             Some(trigger) => trigger.word().to_owned(),
             None => worker.released.map(|why| why.word().to_owned()).unwrap_or_default(),

@@ -7,6 +7,7 @@ use crate::machine::pool::seam::Input as PoolInput;
 use crate::machine::supervisor::seam::Input;
 use crate::shell::control::ToListener;
 use crate::sys::cgroup::Group;
+use crate::sys::family::Kin;
 use crate::sys::{clock, family};
 use std::time::Duration;
 
@@ -92,10 +93,11 @@ impl Supervisor {
         if pools.peek().is_none() || !self.scales.is_due(now) {
             return;
         }
+        let kin = Kin::look();
         for (id, pool) in pools {
             for (worker, it) in &pool.workers {
                 if let Some(memory) =
-                    self.scales.weigh(it.child.pid(), it.group.as_ref().map(Group::folder))
+                    self.scales.weigh(it.child.pid(), it.group.as_ref().map(Group::folder), &kin)
                 {
                     let input = PoolInput::Weighed { worker: *worker, memory };
                     self.inputs.push_back(Input::Pool { pool: *id, input });
