@@ -60,13 +60,10 @@ struct Round {
 pub(super) fn run(stage: &Stage<'_>) -> Result<Report, Failure> {
     let mut report = stage.report("gardens", stage.seconds(30));
     let mut rows = Vec::new();
-    let engines = stage.recipes.iter().filter_map(|recipe| match recipe.product {
-        Product::Lychgate(engine) => Some(engine),
-        _ => None,
-    });
-    let mut engines: Vec<Engine> = engines.collect();
-    engines.dedup();
-    for engine in engines {
+    let is_chosen = |engine: &Engine| {
+        stage.recipes.iter().any(|recipe| recipe.product == Product::Lychgate(*engine))
+    };
+    for engine in [Engine::Uring, Engine::Epoll].into_iter().filter(is_chosen) {
         let rounds = [
             by_the_operator(stage, engine)?,
             by_requests(stage, engine)?,

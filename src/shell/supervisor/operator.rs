@@ -196,7 +196,7 @@ impl Supervisor {
                     let (pid, group) = (worker.child.pid(), worker.group.as_ref());
                     let memory = self.scales.weigh(pid, group.map(Group::folder), &kin);
                     let memory = memory.unwrap_or(shown.memory);
-                    rows.push(self.worker_row(now, pool, worker, shown, memory));
+                    rows.push(Self::worker_row(now, pool, worker, shown, memory));
                 }
             }
         }
@@ -207,7 +207,6 @@ impl Supervisor {
     }
 
     fn worker_row(
-        &self,
         now: Instant,
         pool: &Pool,
         worker: &Worker,
