@@ -221,9 +221,21 @@ impl Supervisor {
 
     fn listener_died(&mut self, now: Instant, out: &mut Vec<Order>) {
         self.listener.died(now);
+        self.empty_all(now, out);
         if self.mode == Mode::Running && !self.has_served {
             self.outcome = Outcome::NeverServed;
             self.end_pools(now, out);
+        }
+    }
+
+    /// What retired workers still ran has ended with the listener, which cannot say so any more.
+    fn empty_all(&mut self, now: Instant, out: &mut Vec<Order>) {
+        let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+        for id in ids {
+            let workers = self.view(id, now).map(|view| view.workers).unwrap_or_default();
+            for shown in workers.iter().filter(|shown| shown.phase == pool::Phase::Draining) {
+                self.feed(now, id, pool::Input::Emptied { worker: shown.worker }, out);
+            }
         }
     }
 

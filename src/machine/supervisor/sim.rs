@@ -495,3 +495,31 @@ fn an_adopted_listener_is_neither_started_nor_told_of_its_workers_again() {
     let figures = machine.view(PoolId(0), Instant(0)).unwrap().workers[0].figures;
     assert_eq!(figures, Figures { delivered: 3, ..Figures::default() });
 }
+
+#[test]
+fn a_worker_that_drains_is_ended_at_once_when_its_listener_is_gone() {
+    let (mut machine, mut out) = (Supervisor::new(1), Vec::new());
+    machine.step(Instant(0), Input::ListenerAdopted, &mut out);
+    let mut pools = keepers(1);
+    let worker = |generation| WorkerId { slot: 0, generation };
+    let adopted = |generation, phase| pool::Adopted {
+        worker: worker(generation),
+        phase,
+        since: Instant(0),
+        delivered: 3,
+        recycling: None,
+    };
+    // Its successor serves, and it is being emptied.
+    let workers = vec![adopted(7, pool::Phase::Draining), adopted(8, pool::Phase::Serving)];
+    let (standing, generation) = (pool::Standing::Running, 8);
+    pools[0].legacy = Some(pool::Legacy { standing, generation, workers });
+    let plan = Input::Planned { pools, workers_max: 6, shutdown_limit: SHUTDOWN_LIMIT };
+    machine.step(Instant(0), plan, &mut out);
+    machine.step(Instant(0), Input::ShutdownAsked, &mut out);
+    out.clear();
+    machine.step(Instant(0), Input::ListenerExited, &mut out);
+    for generation in [7, 8] {
+        let order = pool::Order::Terminate { worker: worker(generation) };
+        assert!(out.contains(&Order::Pool { pool: PoolId(0), order }), "{generation}: {out:?}");
+    }
+}
