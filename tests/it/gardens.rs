@@ -279,3 +279,28 @@ fn what_listens_elsewhere_is_told_where() {
         assert!(pool(&gate)["why"].as_str().unwrap().contains(&wrong.address()));
     });
 }
+
+#[test]
+fn a_pool_at_fault_says_why_and_leaves_the_others() {
+    each(|engine| {
+        let Some(good) = http_server("pool_at_fault") else { return };
+        let gate = Recipe::new(engine)
+            .with_our_identity()
+            .site("/", "good")
+            .text(
+                "[[site.route]]\npath = \"/bad\"\npool = \"bad\"\n\
+                 [pool.bad]\ncommand = [\"true\"]\nworkers = 1\nmin_workers = 2",
+            )
+            .text(&format!("[pool.good]\n{good}"))
+            .start();
+        assert_eq!(gate.get("/").status(), 200);
+        let answer = gate.get("/bad/thing");
+        assert_eq!(answer.status(), 503);
+        assert!(answer.text().contains("pool-invalid"), "{answer:?}");
+        let pools = gate.ask(&["pools"]);
+        let bad = pools.as_array().unwrap().iter().find(|pool| pool["name"] == "bad").unwrap();
+        assert_eq!(bad["state"], "invalid");
+        assert!(bad["why"].as_str().unwrap().contains("min_workers"), "{bad}");
+        gate.wait_log(&["min_workers"]);
+    });
+}
