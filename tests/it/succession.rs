@@ -81,12 +81,17 @@ fn under_load_a_successor_adopts_recycles_and_counts_on() {
         let listener = gate.listener_pid();
         under_load(&mut gate, |gate| {
             for round in 1..=2u64 {
+                let events = gate.ask(&["events"]);
+                let told = events.as_array().unwrap().last().unwrap()["sequence"].clone();
+                let told = told.as_u64().unwrap();
                 gate.kill_supervisor();
                 gate.succeed();
                 let status = gate.ask(&["status"]);
                 assert_eq!(status["listener"]["pid"], listener, "{status}");
                 gate.ask(&["recycle", "app"]);
                 wait_until("both are recycled", || pool(gate)["recycles"] == round * 2);
+                let first = gate.ask(&["events"])[0]["sequence"].as_u64().unwrap();
+                assert!(first > told && told > 0, "events are numbered anew: {first}, {told}");
             }
             wait_until("the old ones are gone", || old.iter().all(|pid| tree::is_gone(*pid)));
         });

@@ -79,6 +79,7 @@ impl Supervisor {
         state.listener = self.listener.as_ref().and_then(|it| mark(it.child.pid()));
         state.engine = self.listener.as_ref().map(|it| it.engine.clone()).unwrap_or_default();
         state.revision = self.revision;
+        state.events = self.events.last();
         for (id, pool) in &self.pools {
             let Some(view) = self.machine.view(*id, now) else { continue };
             let workers = view.workers.iter().filter_map(|shown| {

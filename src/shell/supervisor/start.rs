@@ -37,6 +37,10 @@ use std::sync::Arc;
 const USER: &str = "lychgate";
 const USER_OF_LAST_RESORT: &str = "nobody";
 
+/// Events that an earlier supervisor may have told without writing it down. The gap in the numbers
+/// says that some may be missing.
+const EVENTS_LOST_MAX: u64 = 100;
+
 impl Supervisor {
     pub(super) fn start(
         origin: Origin,
@@ -79,6 +83,7 @@ impl Supervisor {
         if let Err(error) = rlimit::raise_open_files(0) {
             tracing::debug!("raising the limit on open files: {error}");
         }
+        let told = state.as_ref().map_or(0, |state| state.events + EVENTS_LOST_MAX);
         let affinity_key = state.as_ref().map_or(fresh, |state| state.affinity_key.clone());
         let engine = state.map(|state| state.engine).unwrap_or_default();
         let mut doors = match &mut inheritance {
@@ -133,7 +138,7 @@ impl Supervisor {
             estate,
             affinity_key,
             notices,
-            events: Events::new(journal, 0),
+            events: Events::new(journal, told),
             asks,
             _api: api,
             operator: Operator::default(),

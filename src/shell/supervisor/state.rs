@@ -36,6 +36,8 @@ pub struct State {
     pub engine: String,
     /// Of the configuration in force.
     pub revision: u64,
+    /// The sequence number of the last event.
+    pub events: u64,
     pub affinity_key: AffinityKey,
     /// By name.
     pub pools: BTreeMap<String, PoolState>,
@@ -116,6 +118,7 @@ impl State {
             listener: None,
             engine: String::new(),
             revision: 0,
+            events: 0,
             affinity_key,
             pools,
         })
